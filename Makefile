@@ -1,0 +1,38 @@
+# `make demo` runs the main job, `make test` the tests; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+FEATURES := rocksdb,memory,cli,test-support
+# Everything a build needs: see scripts/setup. It installs what is missing, or says how.
+READY = eval "$$(scripts/setup)"
+BUILDING = echo "building icecore and its dependencies: about 6 minutes on 2 cores the first time, seconds later" >&2
+
+.PHONY: help demo test test-quick lint doc fuzz bench release
+
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## NEXMark on RocksDB: checkpoints, kill -9, restore at another parallelism, compare, collect.
+	@$(READY); $(BUILDING); cargo run -q --features $(FEATURES) --example nexmark_demo
+
+test: ## All tests, against the real RocksDB.
+	@$(READY); $(BUILDING); scripts/test $(FEATURES)
+
+test-quick: ## The tests that need no RocksDB; nothing is installed, RocksDB is neither built nor fetched.
+	cargo test --features memory,test-support
+
+lint: ## rustfmt, clippy and rustdoc with warnings denied; the rules of the house.
+	@$(READY); scripts/lint $(FEATURES)
+
+doc: ## The API's documentation, in your browser.
+	@$(READY); cargo doc --no-deps --features $(FEATURES) --open
+
+fuzz: ## Fuzzes what is read from a store, 60 seconds a target.
+	scripts/fuzz 60
+
+bench: ## All benches, with ratios against plain alternatives (docs/performance.md).
+	@$(READY); cargo bench --features $(FEATURES)
+
+release: ## The command, RocksDB linked statically: about 20 minutes the first time.
+	@export ROCKSDB_BUILD=static; $(READY); cargo build --release --features rocksdb,cli
