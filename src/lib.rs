@@ -9,5 +9,6 @@ pub mod keygroup;
 pub mod layout;
 pub mod metadata;
 pub mod store;
+pub mod transfer;
 
 pub use error::{Error, ErrorKind, Result};

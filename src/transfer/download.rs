@@ -1,0 +1,133 @@
+//! From an object to a local file, or memory, verified.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream, StreamExt};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use super::{CHUNKS_IN_FLIGHT, MAX_IN_MEMORY_BYTES, Progress, StoredFile};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::ContentHash;
+use crate::store::Store;
+
+/// How much one read asks of the store.
+const READ_BYTES: u64 = 4 << 20;
+/// How many reads of one object are under way at once.
+const READS_AHEAD: usize = 2;
+
+/// Fetches `file` into the new local file `target`, syncs it, and proves its hash. On an error the
+/// target may exist with unverified bytes: callers write into a folder that nobody uses yet (I7).
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] if length or hash differ; [`ErrorKind::NotFound`] if the object is gone.
+pub async fn download(
+    store: &dyn Store,
+    env: &Env,
+    file: &StoredFile,
+    target: &Path,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
+    let path = target.to_owned();
+    let writing = env.blocking(move || write_hashed(&path, receiver));
+    let reading = async move {
+        let mut chunks = reads(store, file);
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk?;
+            let length = chunk.len() as u64;
+            if sender.send(chunk).await.is_err() {
+                // The writing side failed; its error is the one to report.
+                return Ok(());
+            }
+            progress.advance(length);
+        }
+        Ok(())
+    };
+    let (written, read) = futures::join!(writing, reading);
+    read?;
+    check(file, written??)?;
+    progress.file_done();
+    Ok(())
+}
+
+/// Fetches a small object into memory and proves its hash.
+///
+/// # Errors
+/// As [`download`]; [`ErrorKind::LimitExceeded`] above [`MAX_IN_MEMORY_BYTES`].
+pub async fn download_to_memory(store: &dyn Store, file: &StoredFile, progress: &dyn Progress) -> Result<Bytes> {
+    if file.size_bytes > MAX_IN_MEMORY_BYTES {
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            "read object",
+            format!("{} bytes do not fit the limit of {MAX_IN_MEMORY_BYTES} bytes held in memory", file.size_bytes),
+        )
+        .with_object(&file.object));
+    }
+    let end = end_of(file)?;
+    let bytes = store.read(&file.object, file.offset_bytes..end).await?;
+    check(file, ContentHash::of(&bytes))?;
+    progress.advance(file.size_bytes);
+    progress.file_done();
+    Ok(bytes)
+}
+
+/// Reads a stored file from beginning to end and proves its hash, keeping nothing.
+///
+/// # Errors
+/// As [`download`].
+pub async fn verify_object(store: &dyn Store, env: &Env, file: &StoredFile, progress: &dyn Progress) -> Result<()> {
+    let mut hasher = Sha256::new();
+    let mut chunks = reads(store, file);
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk?;
+        progress.advance(chunk.len() as u64);
+        hasher = env
+            .blocking(move || {
+                hasher.update(&chunk);
+                hasher
+            })
+            .await?;
+    }
+    check(file, ContentHash(hasher.finalize().into()))?;
+    progress.file_done();
+    Ok(())
+}
+
+fn reads<'a>(store: &'a dyn Store, file: &'a StoredFile) -> impl Stream<Item = Result<Bytes>> + Unpin + 'a {
+    let end = file.offset_bytes.saturating_add(file.size_bytes);
+    let starts = std::iter::successors(Some(file.offset_bytes), |start| start.checked_add(READ_BYTES));
+    let ranges =
+        starts.take_while(move |start| *start < end).map(move |start| start..end.min(start.saturating_add(READ_BYTES)));
+    stream::iter(ranges).map(move |range| store.read(&file.object, range)).buffered(READS_AHEAD)
+}
+
+fn end_of(file: &StoredFile) -> Result<u64> {
+    file.offset_bytes
+        .checked_add(file.size_bytes)
+        .ok_or_else(|| Error::corrupt("read object", &file.object, "offset and length overflow"))
+}
+
+fn write_hashed(path: &Path, mut receiver: mpsc::Receiver<Bytes>) -> Result<ContentHash> {
+    let fail = |error| Error::io("write file", path.display(), error);
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(fail)?;
+    let mut hasher = Sha256::new();
+    while let Some(chunk) = receiver.blocking_recv() {
+        hasher.update(&chunk);
+        file.write_all(&chunk).map_err(fail)?;
+    }
+    file.sync_all().map_err(fail)?;
+    Ok(ContentHash(hasher.finalize().into()))
+}
+
+fn check(file: &StoredFile, found: ContentHash) -> Result<()> {
+    if found == file.sha256 {
+        return Ok(());
+    }
+    Err(Error::corrupt("verify object", &file.object, format!("its SHA-256 is {found}, recorded was {}", file.sha256))
+        .with_advice("restore another checkpoint; `icecore verify` lists which ones are sound"))
+}

@@ -1,0 +1,143 @@
+//! Transfers against a store that lives in a map.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use parking_lot::Mutex;
+
+use super::*;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::ContentHash;
+use crate::store::{Child, ObjectMeta, ObjectWriter, Store, StorePath};
+
+type Objects = Arc<Mutex<BTreeMap<StorePath, Bytes>>>;
+
+#[derive(Debug, Default)]
+struct MapStore(Objects);
+
+struct MapWriter(Objects, StorePath, Vec<u8>);
+
+#[async_trait]
+impl ObjectWriter for MapWriter {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.2.extend_from_slice(&bytes);
+        Ok(())
+    }
+    async fn finish(self: Box<Self>) -> Result<()> {
+        self.0.lock().insert(self.1, self.2.into());
+        Ok(())
+    }
+    async fn abort(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for MapStore {
+    fn describe(&self) -> String {
+        "map".into()
+    }
+    async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<()> {
+        self.0.lock().insert(path.clone(), bytes);
+        Ok(())
+    }
+    async fn create(&self, path: &StorePath) -> Result<Box<dyn ObjectWriter>> {
+        Ok(Box::new(MapWriter(self.0.clone(), path.clone(), Vec::new())))
+    }
+    async fn read(&self, path: &StorePath, range: Range<u64>) -> Result<Bytes> {
+        let bytes = self.0.lock().get(path).cloned().ok_or_else(|| Error::new(ErrorKind::NotFound, "read", "gone"))?;
+        if range.end > bytes.len() as u64 {
+            return Err(Error::corrupt("read object", path, "short"));
+        }
+        Ok(bytes.slice(range.start as usize..range.end as usize))
+    }
+    async fn stat(&self, _path: &StorePath) -> Result<ObjectMeta> {
+        unreachable!()
+    }
+    fn list(&self, _prefix: Option<&StorePath>) -> BoxStream<'_, Result<ObjectMeta>> {
+        unreachable!()
+    }
+    async fn list_children(&self, _prefix: Option<&StorePath>) -> Result<Vec<Child>> {
+        unreachable!()
+    }
+    async fn delete(&self, _paths: &[StorePath]) -> Vec<Result<()>> {
+        unreachable!()
+    }
+}
+
+fn sample(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index * 31 % 251) as u8).collect()
+}
+
+fn path(text: &str) -> StorePath {
+    StorePath::new(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_file_goes_up_and_comes_back_the_same() {
+    let env = Env::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = MapStore::default();
+    for length in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 9 * CHUNK_BYTES + 17] {
+        let bytes = sample(length);
+        let source = folder.path().join(format!("source-{length}"));
+        std::fs::write(&source, &bytes).unwrap();
+        let object = path(&format!("o-{length}"));
+        let hash = ContentHash::of(&bytes);
+        assert_eq!(hash_file(&env, &source, length as u64).await.unwrap(), hash);
+        let sent = upload_file(&store, &env, &source, length as u64, Some(hash), &object, &NoProgress).await.unwrap();
+        assert_eq!(sent, hash);
+        let file = StoredFile { object, offset_bytes: 0, size_bytes: length as u64, sha256: hash };
+        let target = folder.path().join(format!("target-{length}"));
+        download(&store, &env, &file, &target, &NoProgress).await.unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), bytes);
+        verify_object(&store, &env, &file, &NoProgress).await.unwrap();
+        assert_eq!(download_to_memory(&store, &file, &NoProgress).await.unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changed_after_hashing_is_not_stored() {
+    let env = Env::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("f");
+    std::fs::write(&source, sample(100)).unwrap();
+    let store = MapStore::default();
+    let other = Some(ContentHash::of(b"other"));
+    let error = upload_file(&store, &env, &source, 100, other, &path("o"), &NoProgress).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Changed);
+    let error = upload_file(&store, &env, &source, 101, None, &path("o"), &NoProgress).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Changed);
+    assert!(store.0.lock().is_empty());
+}
+
+#[tokio::test]
+async fn one_flipped_bit_is_found_by_every_way_of_reading() {
+    let env = Env::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = MapStore::default();
+    let mut bytes = sample(3 * CHUNK_BYTES);
+    let file = StoredFile {
+        object: path("o"),
+        offset_bytes: 0,
+        size_bytes: bytes.len() as u64,
+        sha256: ContentHash::of(&bytes),
+    };
+    bytes[2 * CHUNK_BYTES] ^= 1;
+    store.put(&file.object, bytes.into()).await.unwrap();
+    let target = folder.path().join("t");
+    let errors = [
+        download(&store, &env, &file, &target, &NoProgress).await.unwrap_err(),
+        download_to_memory(&store, &file, &NoProgress).await.unwrap_err(),
+        verify_object(&store, &env, &file, &NoProgress).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(error.object(), Some("o"));
+    }
+}
