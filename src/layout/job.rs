@@ -6,6 +6,7 @@ use std::str::FromStr;
 use super::ids::{parse_decimal, unreadable};
 use super::{CheckpointId, Epoch, JobId, OperatorId, SharedName, Uid};
 use crate::error::{Error, ErrorKind, Result};
+use crate::keygroup::KeyGroup;
 use crate::store::StorePath;
 
 /// The file name of a checkpoint's index. Its appearance is the commit.
@@ -196,14 +197,19 @@ impl JobLayout {
     }
 }
 
-/// Where the small files of one subtask of an incremental checkpoint lie, below its folder.
-pub fn subtask_folder(subtask: &SubtaskName) -> String {
-    format!("operator-{}/subtask-{}", subtask.operator, subtask.index)
+/// Where everything of one operator lies, below a checkpoint's folder.
+pub fn operator_folder(operator: &OperatorId) -> String {
+    format!("operator-{operator}")
 }
 
-/// Where one key group of a full checkpoint lies, below its folder.
-pub fn key_group_folder(operator: &OperatorId, key_group: u32) -> String {
-    format!("operator-{operator}/keygroup-{key_group}")
+/// Where the small files of one subtask of an incremental checkpoint lie, below its folder.
+pub fn subtask_folder(subtask: &SubtaskName) -> String {
+    format!("{}/subtask-{}", operator_folder(&subtask.operator), subtask.index)
+}
+
+/// The folder of one key group of a full checkpoint, below its operator's.
+pub fn key_group_folder(key_group: KeyGroup) -> String {
+    format!("keygroup-{key_group}")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use super::CHUNK_BYTES;
@@ -24,6 +25,23 @@ pub async fn hash_file(env: &Env, path: &Path, size_bytes: u64) -> Result<Conten
             Ok(())
         })?;
         Ok(ContentHash(hasher.finalize().into()))
+    })
+    .await?
+}
+
+/// The first `size_bytes` bytes of a file, which the caller knows to be few.
+///
+/// # Errors
+/// As [`hash_file`].
+pub async fn read_file(env: &Env, path: &Path, size_bytes: u64) -> Result<Bytes> {
+    let path = path.to_owned();
+    env.blocking(move || {
+        let mut bytes = BytesMut::new();
+        read_chunks(&path, size_bytes, |chunk| {
+            bytes.extend_from_slice(&chunk);
+            Ok(())
+        })?;
+        Ok(bytes.freeze())
     })
     .await?
 }

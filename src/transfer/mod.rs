@@ -14,7 +14,7 @@ mod progress;
 mod upload;
 
 pub use download::{download, download_to_memory, verify_object};
-pub use hash::hash_file;
+pub use hash::{hash_file, read_file};
 pub use progress::{NoProgress, Progress};
 pub use upload::{upload_bytes, upload_file};
 

@@ -1,0 +1,297 @@
+//! The coordinator's state, and its entry points.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::chain::{Chain, CompletedCheckpoint};
+use super::listener::CheckpointListener;
+use super::options::{CoordinatorOptions, OperatorDescription};
+use super::pending::Pending;
+use super::recover::recover;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout};
+use crate::metadata::{CheckpointKind, SourcePosition};
+use crate::ownership::Tenure;
+use crate::registry::Registry;
+use crate::restore::{Checkpoint, read_checkpoint};
+use crate::snapshot::{RegistryBroker, SnapshotStats, Trigger, UploadBroker};
+use crate::store::{StorePath, StoreRef};
+
+/// What an acknowledgement led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// Others are still awaited.
+    Awaiting(usize),
+    /// It was the last one, and the checkpoint is complete.
+    Complete(CheckpointFolder, SnapshotStats),
+    /// It changed nothing: late, doubled, or of another run.
+    Discarded(&'static str),
+}
+
+/// What [`Coordinator::tick`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TickReport {
+    /// Checkpoints that took too long and were aborted.
+    pub timed_out: Vec<CheckpointId>,
+    /// A periodic checkpoint that is due: hand it to every subtask.
+    pub triggered: Option<Trigger>,
+}
+
+/// Coordinates the checkpoints of one job. Cheap to share by [`Arc`].
+pub struct Coordinator {
+    pub(super) store: StoreRef,
+    pub(super) layout: JobLayout,
+    pub(super) env: Env,
+    pub(super) options: CoordinatorOptions,
+    pub(super) tenure: Tenure,
+    pub(super) registry: Arc<Registry>,
+    pub(super) listeners: Vec<Arc<dyn CheckpointListener>>,
+    pub(super) state: Mutex<State>,
+    /// Held while the store is changed: one commit or deletion at a time.
+    pub(super) changing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) operators: Vec<OperatorDescription>,
+    pub(super) generation: u64,
+    pub(super) next_id: u64,
+    pub(super) pending: BTreeMap<CheckpointId, Pending>,
+    pub(super) completed: BTreeMap<CheckpointFolder, CompletedCheckpoint>,
+    pub(super) chain: Chain,
+    /// Checkpoints of this tenure that ended without becoming complete; what they left is swept.
+    pub(super) aborted: BTreeSet<CheckpointId>,
+    pub(super) pinned: BTreeSet<CheckpointFolder>,
+    pub(super) failures_in_a_row: u32,
+    pub(super) last_end: Option<Duration>,
+    pub(super) last_trigger: Option<Duration>,
+}
+
+impl Coordinator {
+    /// Claims the job, fencing whoever ran it before, and takes up what the store holds.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for options that cannot work; [`ErrorKind::Fenced`] if a greater
+    /// claim is in sight; [`ErrorKind::Blocked`] or [`ErrorKind::Corrupt`] if what counts cannot be
+    /// read; what the store says otherwise.
+    pub async fn start(
+        store: StoreRef,
+        job: JobId,
+        operators: Vec<OperatorDescription>,
+        env: Env,
+        options: CoordinatorOptions,
+        listeners: Vec<Arc<dyn CheckpointListener>>,
+    ) -> Result<Self> {
+        options.check()?;
+        operators.iter().try_for_each(OperatorDescription::check)?;
+        let layout = JobLayout::new(job)?;
+        let claimed = Tenure::claim(store.clone(), layout.clone(), env.clone(), &options.holder).await?;
+        let recovered = recover(&layout, &claimed.view)?;
+        let state = State {
+            operators,
+            generation: 1,
+            next_id: claimed.tenure.next_checkpoint().0.max(1),
+            pending: BTreeMap::new(),
+            completed: recovered.completed,
+            chain: recovered.chain,
+            aborted: BTreeSet::new(),
+            pinned: recovered.pinned,
+            failures_in_a_row: 0,
+            last_end: None,
+            last_trigger: None,
+        };
+        Ok(Self {
+            store,
+            layout,
+            env,
+            options,
+            tenure: claimed.tenure,
+            registry: Arc::new(recovered.registry),
+            listeners,
+            state: Mutex::new(state),
+            changing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// The tenure's epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.tenure.epoch()
+    }
+
+    /// Where the job's objects lie.
+    pub fn layout(&self) -> &JobLayout {
+        &self.layout
+    }
+
+    /// The registry of shared files.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The broker that subtasks in this process upload through.
+    pub fn broker(&self) -> Arc<dyn UploadBroker> {
+        Arc::new(RegistryBroker::new(self.registry.clone(), self.layout.clone(), self.env.clone()))
+    }
+
+    /// Complete checkpoints and savepoints, oldest first.
+    pub fn completed(&self) -> Vec<CompletedCheckpoint> {
+        self.state.lock().completed.values().cloned().collect()
+    }
+
+    /// The newest complete checkpoint, read and decoded: what a recovery restores.
+    ///
+    /// # Errors
+    /// As [`read_checkpoint`]. `Ok(None)` if there is none yet.
+    pub async fn latest(&self) -> Result<Option<Checkpoint>> {
+        let newest = self.state.lock().completed.keys().next_back().copied();
+        match newest {
+            None => Ok(None),
+            Some(folder) => {
+                read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await.map(Some)
+            }
+        }
+    }
+
+    /// Begins a new run of the job's tasks, with these operators. Checkpoints in flight are aborted;
+    /// acknowledgements of earlier runs change nothing from here on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for an operator's parallelism that does not fit.
+    pub fn restart_tasks(&self, operators: Vec<OperatorDescription>) -> Result<u64> {
+        operators.iter().try_for_each(OperatorDescription::check)?;
+        let in_flight: Vec<CheckpointId> = self.state.lock().pending.keys().copied().collect();
+        for checkpoint in in_flight {
+            self.abort(checkpoint, "the job's tasks were restarted");
+        }
+        let mut state = self.state.lock();
+        state.operators = operators;
+        state.generation += 1;
+        state.failures_in_a_row = 0;
+        Ok(state.generation)
+    }
+
+    /// Begins a checkpoint. Hand the trigger to every subtask.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LimitExceeded`] if as many as allowed are in flight, or too many in a row have
+    /// failed; the tenure's end.
+    pub fn trigger(&self, kind: CheckpointKind) -> Result<Trigger> {
+        let folder = |folder: CheckpointFolder| self.layout.checkpoint(folder);
+        self.begin(kind, folder)
+    }
+
+    /// Begins a savepoint at `path` on the same store, outside any job's folder.
+    ///
+    /// # Errors
+    /// As [`Coordinator::trigger`]; [`ErrorKind::InvalidInput`] for a path inside a job's folder.
+    pub fn trigger_savepoint(&self, path: &StorePath) -> Result<Trigger> {
+        if path.as_str().starts_with("job-") {
+            return Err(Error::invalid("trigger a savepoint", "the path lies in a job's folder, where retention rules")
+                .with_object(path)
+                .with_advice("name a path that does not begin with `job-`"));
+        }
+        self.begin(CheckpointKind::Savepoint, |_| Ok(path.clone()))
+    }
+
+    fn begin(
+        &self,
+        kind: CheckpointKind,
+        place: impl FnOnce(CheckpointFolder) -> Result<StorePath>,
+    ) -> Result<Trigger> {
+        self.tenure.check()?;
+        let now = self.env.clock.monotonic();
+        let mut state = self.state.lock();
+        self.check_limits(&state, kind)?;
+        let checkpoint = CheckpointId(state.next_id);
+        let folder = place(CheckpointFolder { checkpoint, epoch: self.tenure.epoch() })?;
+        state.next_id += 1;
+        let base = match kind {
+            CheckpointKind::Incremental => state.completed.values().rfind(|done| done.kind == kind),
+            _ => None,
+        };
+        let base_files = base.map(|done| done.files.clone()).unwrap_or_default();
+        let trigger = Trigger {
+            checkpoint,
+            epoch: self.tenure.epoch(),
+            generation: state.generation,
+            kind,
+            base: base.map(|done| done.folder.checkpoint),
+            folder,
+            triggered_at_unix_ms: self.env.clock.unix_time_ms(),
+        };
+        let deadline = now.saturating_add(self.options.timeout);
+        let pending = Pending::new(trigger.clone(), state.operators.clone(), deadline, base_files);
+        state.pending.insert(checkpoint, pending);
+        state.last_trigger = Some(now);
+        Ok(trigger)
+    }
+
+    fn check_limits(&self, state: &State, kind: CheckpointKind) -> Result<()> {
+        let refuse = |message: String| Err(Error::new(ErrorKind::LimitExceeded, "trigger a checkpoint", message));
+        if state.failures_in_a_row > self.options.tolerable_failures {
+            let message = format!(
+                "{} checkpoints in a row failed, {} are tolerated",
+                state.failures_in_a_row, self.options.tolerable_failures
+            );
+            return refuse(message).map_err(|error: Error| error.with_advice("restart the job's tasks"));
+        }
+        let in_flight = state.pending.values().filter(|p| p.trigger.kind != CheckpointKind::Savepoint).count();
+        if kind != CheckpointKind::Savepoint && in_flight >= self.options.max_concurrent {
+            return refuse(format!("{in_flight} are in flight, no more are allowed"));
+        }
+        Ok(())
+    }
+
+    /// Notes where the sources stand at a checkpoint in flight.
+    pub fn set_source_positions(&self, checkpoint: CheckpointId, positions: Vec<SourcePosition>) {
+        if let Some(pending) = self.state.lock().pending.get_mut(&checkpoint) {
+            pending.sources = positions;
+        }
+    }
+
+    /// What the clock asks for: aborts checkpoints that take too long, and triggers a periodic one if
+    /// it is due. Call it often; nothing happens between calls.
+    ///
+    /// # Errors
+    /// The tenure's end.
+    pub fn tick(&self) -> Result<TickReport> {
+        self.tenure.check()?;
+        let now = self.env.clock.monotonic();
+        let late: Vec<CheckpointId> = {
+            let state = self.state.lock();
+            state.pending.iter().filter(|(_, pending)| pending.deadline <= now).map(|(id, _)| *id).collect()
+        };
+        let timed_out: Vec<CheckpointId> =
+            late.into_iter().filter(|id| self.abort(*id, "it took longer than its timeout")).collect();
+        let triggered = if self.is_due(now) { self.trigger(CheckpointKind::Incremental).ok() } else { None };
+        Ok(TickReport { timed_out, triggered })
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        let Some(interval) = self.options.interval else { return false };
+        let state = self.state.lock();
+        let since = |moment: Option<Duration>| moment.map(|moment| now.saturating_sub(moment));
+        since(state.last_trigger).is_none_or(|passed| passed >= interval)
+            && since(state.last_end).is_none_or(|passed| passed >= self.options.min_pause)
+    }
+
+    /// Ends the tenure in good order: the next coordinator need not wait for this one.
+    ///
+    /// # Errors
+    /// The tenure was over already, or the store failed.
+    pub async fn end(&self) -> Result<()> {
+        let _one_at_a_time = self.changing.lock().await;
+        self.tenure.end().await
+    }
+}
+
+impl fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coordinator").field("job", self.layout.job()).field("epoch", &self.epoch()).finish()
+    }
+}

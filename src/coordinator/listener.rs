@@ -1,0 +1,25 @@
+//! Who hears of the fate of checkpoints.
+
+use std::fmt;
+
+use crate::layout::{CheckpointFolder, CheckpointId};
+
+/// Told what became of each checkpoint, in the order in which it became so. Called while the
+/// coordinator holds no lock; must not block for long.
+pub trait CheckpointListener: fmt::Debug + Send + Sync + 'static {
+    /// The checkpoint is complete: it will be restored after a failure until retention drops it
+    /// (I2). What waits for that (a sink's transaction) may go ahead.
+    fn complete(&self, checkpoint: CheckpointFolder) {
+        let _ = checkpoint;
+    }
+
+    /// The checkpoint was given up. Nothing of it will be restored.
+    fn aborted(&self, checkpoint: CheckpointId, reason: &str) {
+        let _ = (checkpoint, reason);
+    }
+
+    /// The complete checkpoint was dropped by retention, as newer ones take its place.
+    fn subsumed(&self, checkpoint: CheckpointFolder) {
+        let _ = checkpoint;
+    }
+}

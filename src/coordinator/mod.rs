@@ -1,0 +1,29 @@
+//! The coordinator of one job, in process: triggers checkpoints, collects acknowledgements, commits,
+//! retains and drops.
+//!
+//! It owns the job's folder (`crate::ownership`): everything that changes the store goes through its
+//! tenure, and once that is over every call says so. A checkpoint is complete when its `_metadata`
+//! is durable and a later look finds no greater claim (K3-K5); only then are listeners told.
+//!
+//! What it assumes of subtasks: nothing. An acknowledgement that is late, doubled, of another run or
+//! of an unknown subtask changes nothing; one that builds on the wrong base ends its checkpoint.
+//!
+//! Concurrency: one lock for the state, held for no store call; one asynchronous lock under which
+//! commits and deletions happen one after another.
+
+mod assemble;
+mod chain;
+mod collect;
+mod coordinator;
+mod lifecycle;
+mod listener;
+mod options;
+mod pending;
+mod recover;
+mod retention;
+
+pub use chain::CompletedCheckpoint;
+pub use coordinator::{Acknowledged, Coordinator, TickReport};
+pub use listener::CheckpointListener;
+pub use options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
+pub use retention::{Candidate, KeptBecause, RetentionPlan, RetentionPolicy};

@@ -1,0 +1,143 @@
+//! Which files of a frozen state are new: decided before a byte is read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::file_set::FileSet;
+use super::local::{Known, LocalFile, Placing};
+use crate::layout::{CheckpointId, ContentHash};
+use crate::metadata::{CheckpointKind, FileEntry, FileIdentity};
+
+/// What will be done with each file of a snapshot. A value: print it, test it, then execute it.
+#[derive(Debug, Default)]
+pub struct UploadPlan {
+    /// The same as in the base checkpoint: not opened.
+    pub carried: Vec<Arc<FileEntry>>,
+    /// Content whose hash is known: not opened unless the store has lost it.
+    pub hashed: Vec<(LocalFile, ContentHash)>,
+    /// To be read, hashed, and sent if the store does not hold the content.
+    pub unknown: Vec<LocalFile>,
+    /// To be sent into the checkpoint's own folder.
+    pub private: Vec<LocalFile>,
+}
+
+impl UploadPlan {
+    /// Plans the upload of `files` for a checkpoint of `kind` on top of `base`.
+    pub fn new(files: Vec<LocalFile>, kind: CheckpointKind, base: Option<(CheckpointId, &FileSet)>) -> Self {
+        let mut plan = Self::default();
+        for file in files {
+            // A full checkpoint and a savepoint stand on their own: everything goes in their folder.
+            if kind != CheckpointKind::Incremental || file.placing == Placing::Private {
+                plan.private.push(file);
+                continue;
+            }
+            match Self::find(&file, base) {
+                Some(entry) if entry.local_name == file.local_name => plan.carried.push(entry),
+                Some(entry) => plan.hashed.push((file, entry.sha256)),
+                None => plan.unknown.push(file),
+            }
+        }
+        plan
+    }
+
+    fn find(file: &LocalFile, base: Option<(CheckpointId, &FileSet)>) -> Option<Arc<FileEntry>> {
+        let (base_id, base) = base?;
+        match file.known {
+            Known::No => None,
+            Known::UnchangedSince(checkpoint) if checkpoint == base_id => base.get(&file.local_name).cloned(),
+            Known::UnchangedSince(_) => None,
+            Known::Identity(identity) => Self::same_file(base, file, &identity),
+        }
+    }
+
+    fn same_file(base: &FileSet, file: &LocalFile, identity: &FileIdentity) -> Option<Arc<FileEntry>> {
+        let same = |entry: &&Arc<FileEntry>| entry.identity == Some(*identity) && entry.table == file.table;
+        base.get(&file.local_name).filter(same).or_else(|| base.with_identity(identity)).cloned()
+    }
+
+    /// How many files the snapshot has.
+    pub fn len(&self) -> usize {
+        self.carried.len() + self.hashed.len() + self.unknown.len() + self.private.len()
+    }
+
+    /// Whether the snapshot has no files.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Display for UploadPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} files: {} unchanged, {} of known content, {} to read, {} of the checkpoint's own",
+            self.len(),
+            self.carried.len(),
+            self.hashed.len(),
+            self.unknown.len(),
+            self.private.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file_set::tests::entry;
+    use super::super::local::FileSource;
+    use super::*;
+
+    fn local(name: &str, known: Known) -> LocalFile {
+        let like = entry(name, "a");
+        LocalFile {
+            local_name: like.local_name,
+            kind: like.kind,
+            source: FileSource::Path { path: "/nowhere".into(), size_bytes: 1 },
+            placing: Placing::Shared,
+            known,
+            key_groups: None,
+            table: None,
+        }
+    }
+
+    fn identity_of(content: &str) -> Known {
+        Known::Identity(entry("x", content).identity.unwrap())
+    }
+
+    #[test]
+    fn same_name_and_size_with_another_identity_is_read() {
+        // I6: what makes a file known is its identity.
+        let base = FileSet::from_entries([entry("1.sst", "a")]);
+        let mut other = entry("1.sst", "a").identity.unwrap();
+        other.unique_id = [99, 99];
+        let files = vec![local("1.sst", Known::Identity(other)), local("2.sst", Known::No)];
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(1), &base)));
+        assert_eq!((plan.carried.len(), plan.unknown.len()), (0, 2));
+    }
+
+    #[test]
+    fn an_equal_identity_is_carried_over_and_under_another_name_its_hash_is_known() {
+        let base = FileSet::from_entries([entry("1.sst", "a")]);
+        let files = vec![local("1.sst", identity_of("a")), local("7.sst", identity_of("a"))];
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(1), &base)));
+        assert_eq!((plan.carried.len(), plan.hashed.len(), plan.unknown.len()), (1, 1, 0));
+    }
+
+    #[test]
+    fn unchanged_since_another_checkpoint_than_the_base_says_nothing() {
+        let base = FileSet::from_entries([entry("1.state", "a")]);
+        let plan = |since| {
+            let files = vec![local("1.state", Known::UnchangedSince(CheckpointId(since)))];
+            UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(2), &base)))
+        };
+        assert_eq!(plan(2).carried.len(), 1);
+        assert_eq!(plan(1).unknown.len(), 1);
+    }
+
+    #[test]
+    fn a_savepoint_stands_on_its_own() {
+        let base = FileSet::from_entries([entry("1.sst", "a")]);
+        let files = vec![local("1.sst", identity_of("a"))];
+        let plan = UploadPlan::new(files, CheckpointKind::Savepoint, Some((CheckpointId(1), &base)));
+        assert_eq!((plan.private.len(), plan.carried.len()), (1, 0));
+    }
+}

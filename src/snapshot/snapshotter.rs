@@ -1,0 +1,332 @@
+//! Executes upload plans and remembers what earlier checkpoints of the subtask hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use parking_lot::Mutex;
+
+use super::broker::{Placement, PlacementRequest, UploadBroker};
+use super::file_set::FileSet;
+use super::handle::{SnapshotStats, SubtaskHandle, Trigger};
+use super::local::{FileSource, Known, LocalFile, LocalSnapshot};
+use super::plan::UploadPlan;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{CheckpointId, ContentHash, SubtaskName, operator_folder, subtask_folder};
+use crate::metadata::{CheckpointKind, Encoding, FileEntry, FileIdentity, Location};
+use crate::store::{Store, StorePath, StoreRef};
+use crate::transfer::{NoProgress, Progress, TransferLimits, hash_file, upload_bytes, upload_file};
+
+/// Files up to this size are read into memory once, hashed there and sent from there.
+pub const READ_ONCE_BYTES: u64 = 8 << 20;
+/// How many acknowledged checkpoints a subtask remembers while it waits to hear of their completion.
+pub const MAX_REMEMBERED_CHECKPOINTS: usize = 16;
+
+/// How a [`Snapshotter`] works.
+#[derive(Clone, Debug)]
+pub struct SnapshotterOptions {
+    /// How many files are hashed and sent at once.
+    pub limits: TransferLimits,
+    /// Told as files are sent.
+    pub progress: Arc<dyn Progress>,
+}
+
+impl Default for SnapshotterOptions {
+    fn default() -> Self {
+        Self { limits: TransferLimits::default(), progress: Arc::new(NoProgress) }
+    }
+}
+
+/// One subtask's uploader. It belongs to the subtask for as long as that runs.
+#[derive(Debug)]
+pub struct Snapshotter {
+    subtask: SubtaskName,
+    store: StoreRef,
+    env: Env,
+    broker: Arc<dyn UploadBroker>,
+    options: SnapshotterOptions,
+    remembered: Mutex<BTreeMap<CheckpointId, FileSet>>,
+}
+
+impl Snapshotter {
+    /// An uploader for `subtask`, which remembers nothing yet.
+    pub fn new(
+        subtask: SubtaskName,
+        store: StoreRef,
+        env: Env,
+        broker: Arc<dyn UploadBroker>,
+        options: SnapshotterOptions,
+    ) -> Self {
+        Self { subtask, store, env, broker, options, remembered: Mutex::default() }
+    }
+
+    /// Whose files these are.
+    pub fn subtask(&self) -> &SubtaskName {
+        &self.subtask
+    }
+
+    /// Remembers the files of a complete checkpoint that this subtask was restored from, so that
+    /// the next snapshot builds on it.
+    pub fn remember(&self, checkpoint: CheckpointId, files: impl IntoIterator<Item = FileEntry>) {
+        self.remembered.lock().insert(checkpoint, FileSet::from_entries(files));
+    }
+
+    /// Hears that a checkpoint is complete: earlier ones will not be built on any more.
+    pub fn notify_complete(&self, checkpoint: CheckpointId) {
+        self.remembered.lock().retain(|remembered, _| *remembered >= checkpoint);
+    }
+
+    /// Hears that a checkpoint was given up: it will not be built on.
+    pub fn notify_aborted(&self, checkpoint: CheckpointId) {
+        self.remembered.lock().remove(&checkpoint);
+    }
+
+    /// What an upload of `files` would do.
+    pub fn plan(&self, trigger: &Trigger, files: Vec<LocalFile>) -> UploadPlan {
+        let remembered = self.remembered.lock();
+        let base = trigger.base.and_then(|base| remembered.get(&base).map(|files| (base, files)));
+        UploadPlan::new(files, trigger.kind, base)
+    }
+
+    /// The asynchronous part: moves what is new of a frozen state to the store.
+    ///
+    /// # Errors
+    /// Any failure of the store or of reading the frozen files; what was uploaded until then is an
+    /// orphan of this checkpoint, which the coordinator's abort or sweep removes (I9).
+    pub async fn upload(&self, trigger: &Trigger, snapshot: LocalSnapshot) -> Result<SubtaskHandle> {
+        let started = self.env.clock.monotonic();
+        let LocalSnapshot { backend, key_groups, mut states, files, sync_us, hold } = snapshot;
+        let plan = self.plan(trigger, files);
+        tracing::debug!(subtask = %self.subtask, checkpoint = %trigger.checkpoint, %plan, "snapshot");
+        let mut stats = SnapshotStats { sync_us, files: plan.len() as u64, ..SnapshotStats::default() };
+        let set = self.execute(trigger, plan, &mut stats).await?;
+        drop(hold);
+        let (base, added, removed) = self.difference(trigger, &set);
+        let elapsed = self.env.clock.monotonic().saturating_sub(started);
+        stats.async_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        self.acknowledged(trigger, set);
+        states.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(SubtaskHandle {
+            checkpoint: trigger.checkpoint,
+            epoch: trigger.epoch,
+            generation: trigger.generation,
+            subtask: self.subtask.clone(),
+            key_groups,
+            backend,
+            states,
+            base,
+            added,
+            removed,
+            stats,
+        })
+    }
+
+    async fn execute(&self, trigger: &Trigger, plan: UploadPlan, stats: &mut SnapshotStats) -> Result<FileSet> {
+        let mut set = self.base_of(trigger).unwrap_or_default();
+        let mut kept: std::collections::HashSet<StorePath> = std::collections::HashSet::with_capacity(plan.len());
+        for entry in &plan.carried {
+            stats.shared_bytes += entry.size_bytes;
+            kept.insert(entry.local_name.clone());
+        }
+        let work = plan
+            .hashed
+            .into_iter()
+            .map(|(file, hash)| Work::Shared(file, Some(hash)))
+            .chain(plan.unknown.into_iter().map(|file| Work::Shared(file, None)))
+            .chain(plan.private.into_iter().map(Work::Private));
+        let mut done = stream::iter(work)
+            .map(|work| self.perform(trigger, work))
+            .buffer_unordered(self.options.limits.parallelism.max(1));
+        while let Some(outcome) = done.try_next().await? {
+            stats.hashed_files += u64::from(outcome.hashed);
+            if outcome.sent {
+                stats.uploaded_files += 1;
+                stats.uploaded_bytes += outcome.entry.size_bytes;
+            } else {
+                stats.shared_bytes += outcome.entry.size_bytes;
+            }
+            kept.insert(outcome.entry.local_name.clone());
+            // An equal entry would only hide from the difference that nothing changed.
+            if set.get(&outcome.entry.local_name).is_none_or(|old| **old != outcome.entry) {
+                set.insert(Arc::new(outcome.entry));
+            }
+        }
+        let gone: Vec<StorePath> =
+            set.entries().filter(|entry| !kept.contains(&entry.local_name)).map(|e| e.local_name.clone()).collect();
+        for name in &gone {
+            set.remove(name);
+        }
+        Ok(set)
+    }
+
+    async fn perform(&self, trigger: &Trigger, work: Work) -> Result<Outcome> {
+        match work {
+            Work::Private(file) => self.send_private(trigger, file).await,
+            Work::Shared(file, hash) => self.send_shared(trigger, file, hash).await,
+        }
+    }
+
+    async fn send_private(&self, trigger: &Trigger, file: LocalFile) -> Result<Outcome> {
+        let below = trigger.own_place(&self.subtask, &file)?;
+        let target = trigger.folder.join(below.as_str())?;
+        let (size_bytes, hash) = match &file.source {
+            FileSource::Path { path, size_bytes } => {
+                let progress = &*self.options.progress;
+                let hash =
+                    upload_file(&*self.store, &self.env, path, *size_bytes, None, &target, progress).await?;
+                (*size_bytes, hash)
+            }
+            FileSource::Made(make) => {
+                let (bytes, hash) = self.make(make.clone()).await?;
+                let size_bytes = bytes.len() as u64;
+                upload_bytes(&*self.store, bytes, &target, &*self.options.progress).await?;
+                (size_bytes, hash)
+            }
+        };
+        Ok(Outcome { entry: entry_of(file, Location::InCheckpoint(below), size_bytes, hash), hashed: true, sent: true })
+    }
+
+    async fn send_shared(&self, trigger: &Trigger, file: LocalFile, hash: Option<ContentHash>) -> Result<Outcome> {
+        let (content, size_bytes, hash, hashed) = self.content(&file, hash).await?;
+        let request = PlacementRequest {
+            trigger: (trigger.epoch, trigger.generation, trigger.checkpoint),
+            hash,
+            size_bytes,
+            kind: file.kind,
+        };
+        let (object, sent) = match self.broker.place(request).await? {
+            Placement::Stored(object) => (object, false),
+            Placement::Upload(ticket) => {
+                let object = ticket.object().clone();
+                self.send(content, size_bytes, hash, &object).await?;
+                ticket.completed().await?;
+                (object, true)
+            }
+        };
+        Ok(Outcome { entry: entry_of(file, Location::InRoot(object), size_bytes, hash), hashed, sent })
+    }
+
+    /// The file's bytes, or how to get them, and their hash. Reads small files once.
+    async fn content(
+        &self,
+        file: &LocalFile,
+        hash: Option<ContentHash>,
+    ) -> Result<(Content, u64, ContentHash, bool)> {
+        match (&file.source, hash) {
+            (FileSource::Path { path, size_bytes }, Some(hash)) => {
+                Ok((Content::File(path.clone()), *size_bytes, hash, false))
+            }
+            (FileSource::Path { path, size_bytes }, None) if *size_bytes > READ_ONCE_BYTES => {
+                let hash = hash_file(&self.env, path, *size_bytes).await?;
+                Ok((Content::File(path.clone()), *size_bytes, hash, true))
+            }
+            (FileSource::Path { path, size_bytes }, None) => {
+                let bytes = crate::transfer::read_file(&self.env, path, *size_bytes).await?;
+                let (bytes, hash) = self.make(Arc::new(move || Ok(bytes.clone()))).await?;
+                Ok((Content::Bytes(bytes), *size_bytes, hash, true))
+            }
+            (FileSource::Made(make), _) => {
+                let (bytes, hash) = self.make(make.clone()).await?;
+                let size_bytes = bytes.len() as u64;
+                Ok((Content::Bytes(bytes), size_bytes, hash, true))
+            }
+        }
+    }
+
+    async fn make(&self, make: Arc<dyn Fn() -> Result<Bytes> + Send + Sync>) -> Result<(Bytes, ContentHash)> {
+        self.env
+            .blocking(move || {
+                let bytes = make()?;
+                let hash = ContentHash::of(&bytes);
+                Ok((bytes, hash))
+            })
+            .await?
+    }
+
+    async fn send(&self, content: Content, size_bytes: u64, hash: ContentHash, object: &StorePath) -> Result<()> {
+        let progress = &*self.options.progress;
+        match content {
+            Content::Bytes(bytes) => upload_bytes(&*self.store, bytes, object, progress).await,
+            Content::File(path) => {
+                upload_file(&*self.store, &self.env, &path, size_bytes, Some(hash), object, progress).await?;
+                Ok(())
+            }
+        }
+    }
+
+    fn base_of(&self, trigger: &Trigger) -> Option<FileSet> {
+        self.remembered.lock().get(&trigger.base?).cloned()
+    }
+
+    fn difference(&self, trigger: &Trigger, set: &FileSet) -> (Option<CheckpointId>, Vec<FileEntry>, Vec<StorePath>) {
+        let base = (trigger.kind == CheckpointKind::Incremental)
+            .then(|| self.base_of(trigger))
+            .flatten();
+        let change = set.since(base.as_ref().unwrap_or(&FileSet::default()));
+        let replaced: std::collections::HashSet<&StorePath> = change.added.iter().map(|e| &e.local_name).collect();
+        let removed = change.removed.iter().map(|entry| &entry.local_name);
+        let removed = removed.filter(|name| !replaced.contains(name)).cloned().collect();
+        let added = change.added.iter().map(|entry| (**entry).clone()).collect();
+        (trigger.base.filter(|_| base.is_some()), added, removed)
+    }
+
+    fn acknowledged(&self, trigger: &Trigger, set: FileSet) {
+        if trigger.kind != CheckpointKind::Incremental {
+            return;
+        }
+        let mut remembered = self.remembered.lock();
+        remembered.insert(trigger.checkpoint, set);
+        while remembered.len() > MAX_REMEMBERED_CHECKPOINTS {
+            remembered.pop_first();
+        }
+    }
+}
+
+enum Work {
+    Private(LocalFile),
+    Shared(LocalFile, Option<ContentHash>),
+}
+
+enum Content {
+    Bytes(Bytes),
+    File(std::path::PathBuf),
+}
+
+struct Outcome {
+    entry: FileEntry,
+    hashed: bool,
+    sent: bool,
+}
+
+impl Trigger {
+    /// Where a file of the checkpoint's own goes, below the checkpoint's folder. The key groups of
+    /// full checkpoints have folders of their own, whichever subtask wrote them.
+    fn own_place(&self, subtask: &SubtaskName, file: &LocalFile) -> Result<StorePath> {
+        if self.kind != CheckpointKind::Incremental && file.key_groups.is_some() {
+            return StorePath::new(format!("{}/{}", operator_folder(&subtask.operator), file.local_name));
+        }
+        StorePath::new(format!("{}/{}", subtask_folder(subtask), file.local_name))
+    }
+}
+
+fn entry_of(file: LocalFile, location: Location, size_bytes: u64, sha256: ContentHash) -> FileEntry {
+    let identity: Option<FileIdentity> = match file.known {
+        Known::Identity(identity) => Some(identity),
+        Known::No | Known::UnchangedSince(_) => None,
+    };
+    FileEntry {
+        local_name: file.local_name,
+        kind: file.kind,
+        location,
+        offset_bytes: 0,
+        stored_size_bytes: size_bytes,
+        encoding: Encoding::Plain,
+        size_bytes,
+        sha256,
+        key_groups: file.key_groups,
+        table: file.table,
+        identity,
+    }
+}
