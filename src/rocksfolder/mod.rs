@@ -1,0 +1,4 @@
+//! placeholder
+mod coding;
+pub mod edit;
+pub mod log;
