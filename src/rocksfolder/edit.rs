@@ -15,6 +15,8 @@ use std::fmt;
 
 /// Levels are numbered below this; RocksDB's default is 7 levels.
 pub const MAX_LEVELS: u32 = 1024;
+/// Path ids have two bits.
+pub const MAX_PATH_ID: u32 = 3;
 /// The greatest sequence number: 56 bits.
 pub const MAX_SEQUENCE: u64 = (1 << 56) - 1;
 /// File numbers have 62 bits; the other two hold a path id.

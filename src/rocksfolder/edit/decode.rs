@@ -2,8 +2,8 @@
 
 use super::super::coding::Cursor;
 use super::{
-    BlobFileMeta, BlobGarbage, InternalKey, MAX_FILE_NUMBER, MAX_LEVELS, MAX_SEQUENCE, TableMeta, VersionEdit,
-    WalAddition, blob, field, tag, wal,
+    BlobFileMeta, BlobGarbage, InternalKey, MAX_FILE_NUMBER, MAX_LEVELS, MAX_PATH_ID, MAX_SEQUENCE, TableMeta,
+    VersionEdit, WalAddition, blob, field, tag, wal,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -130,7 +130,7 @@ impl VersionEdit {
                 field::MIN_LOG_NUMBER_TO_KEEP => {
                     self.min_log_number_to_keep = Some(nested.fixed64("the oldest log to keep")?);
                 }
-                field::PATH_ID => table.path_id = u32::from(one_byte(value, "a path id")?),
+                field::PATH_ID => table.path_id = path_id(u32::from(one_byte(value, "a path id")?), &nested)?,
                 field::OLDEST_BLOB_FILE => {
                     table.oldest_blob_file =
                         Some(file_number(&mut nested, "the oldest blob file")?).filter(|n| *n != 0);
@@ -169,7 +169,7 @@ impl VersionEdit {
 /// What all four forms of a new table have in common; `tag` says which form it is.
 fn table(tag: u32, input: &mut Cursor<'_>) -> Result<TableMeta> {
     let number = file_number(input, "a table's number")?;
-    let path_id = if tag == tag::NEW_FILE3 { input.varint32("a path id")? } else { 0 };
+    let path_id = if tag == tag::NEW_FILE3 { path_id(input.varint32("a path id")?, input)? } else { 0 };
     let size_bytes = input.varint64("a table's size")?;
     let smallest = internal_key(input, "a table's smallest key")?;
     let largest = internal_key(input, "a table's largest key")?;
@@ -213,6 +213,10 @@ fn level(input: &mut Cursor<'_>) -> Result<u32> {
 fn file_number(input: &mut Cursor<'_>, what: &str) -> Result<u64> {
     let number = input.varint64(what)?;
     if number <= MAX_FILE_NUMBER { Ok(number) } else { Err(input.corrupt(what)) }
+}
+
+fn path_id(path_id: u32, input: &Cursor<'_>) -> Result<u32> {
+    if path_id <= MAX_PATH_ID { Ok(path_id) } else { Err(input.corrupt("a path id")) }
 }
 
 fn sequence(input: &mut Cursor<'_>, what: &str) -> Result<u64> {
