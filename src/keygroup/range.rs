@@ -18,6 +18,11 @@ impl KeyGroupRange {
         (first <= last).then_some(Self { first, last })
     }
 
+    /// `0..=last`, which is never empty.
+    pub(crate) fn starting_at_0(last: KeyGroup) -> Self {
+        Self { first: 0, last }
+    }
+
     /// The first group.
     pub fn first(self) -> KeyGroup {
         self.first
