@@ -8,6 +8,7 @@ mod error;
 pub mod keygroup;
 pub mod layout;
 pub mod metadata;
+pub mod restore;
 pub mod rocksfolder;
 pub mod store;
 pub mod transfer;

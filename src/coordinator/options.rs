@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::retention::RetentionPolicy;
 use crate::error::{Error, Result};
-use crate::keygroup::range_of_subtask;
+use crate::keygroup::MaxParallelism;
 use crate::layout::OperatorId;
 
 /// The most checkpoints that may be in flight at once.
@@ -81,7 +81,8 @@ impl OperatorDescription {
     /// # Errors
     /// [`crate::ErrorKind::InvalidInput`] naming the operator.
     pub fn check(&self) -> Result<()> {
-        range_of_subtask(self.max_parallelism, self.parallelism, 0)
+        MaxParallelism::new(self.max_parallelism)
+            .and_then(|groups| groups.range_of_subtask(0, self.parallelism))
             .map(|_| ())
             .map_err(|error| error.with_object(&self.operator))
     }

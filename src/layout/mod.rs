@@ -9,5 +9,7 @@ mod job;
 mod tag;
 
 pub use ids::{CheckpointId, ContentHash, Epoch, JobId, OperatorId, Uid};
-pub use job::{CheckpointFolder, JobLayout, METADATA_NAME, RefName, SubtaskName, key_group_folder, operator_folder, subtask_folder};
+pub use job::{
+    CheckpointFolder, JobLayout, METADATA_NAME, RefName, SubtaskName, key_group_folder, operator_folder, subtask_folder,
+};
 pub use tag::{FileKind, SharedName, Tag};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::METADATA_NAME;
-use crate::metadata::{self, CheckpointMetadata, Encoding, FileEntry, Location};
+use crate::metadata::{self, CheckpointMetadata, Encoding, FileEntry, Format, Location};
 use crate::store::{StorePath, StoreRef};
 use crate::transfer::StoredFile;
 
@@ -57,13 +57,10 @@ pub async fn read_checkpoint(store: StoreRef, folder: Option<StorePath>) -> Resu
         None => StorePath::new(METADATA_NAME)?,
     };
     let size_bytes = store.stat(&path).await?.size_bytes;
-    if size_bytes > metadata::limits::MAX_METADATA_BYTES {
-        return Err(Error::new(
-            ErrorKind::LimitExceeded,
-            "read _metadata",
-            format!("{size_bytes} bytes are more than the limit of {}", metadata::limits::MAX_METADATA_BYTES),
-        )
-        .with_object(&path));
+    let limit = Format::METADATA.max_object_bytes();
+    if size_bytes > limit {
+        let message = format!("{size_bytes} bytes are more than the limit of {limit}");
+        return Err(Error::new(ErrorKind::LimitExceeded, "read _metadata", message).with_object(&path));
     }
     let bytes = store.read(&path, 0..size_bytes).await?;
     let metadata = metadata::decode(&bytes).map_err(|error| error.with_object(&path))?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::keygroup::{KeyGroupRange, range_of_subtask};
+use crate::keygroup::{KeyGroupRange, MaxParallelism};
 use crate::layout::{FileKind, OperatorId};
 use crate::metadata::{Backend, CheckpointMetadata, FileEntry, OperatorState, StateSchema, SubtaskState};
 
@@ -63,7 +63,7 @@ impl RestorePlan {
         let (key_groups, sources) = if is_opaque {
             (None, vec![opaque_source(state, subtask, parallelism)?])
         } else {
-            let range = range_of_subtask(state.max_parallelism, parallelism, subtask)?;
+            let range = MaxParallelism::new(state.max_parallelism)?.range_of_subtask(subtask, parallelism)?;
             (Some(range), overlapping_sources(state, range))
         };
         Ok(Self {

@@ -28,9 +28,10 @@ impl StagedFolder {
             _ => Path::new("."),
         };
         fs::create_dir_all(parent).map_err(|error| Error::io("make the folder", parent.display(), error))?;
-        let name = target.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-            Error::invalid("restore", "the target has no usable name").with_object(target.display())
-        })?;
+        let name = target
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or_else(|| Error::invalid("restore", "the target has no usable name").with_object(target.display()))?;
         let staging = parent.join(format!(".{name}.restoring-{}", Uid::random(&*env.randomness)));
         fs::create_dir(&staging).map_err(|error| Error::io("make the folder", staging.display(), error))?;
         Ok(Self { staging, target: target.to_owned(), published: false })

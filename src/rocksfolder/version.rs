@@ -40,7 +40,7 @@ impl LiveTable {
     /// What `_metadata` keeps of it, as a table of `column_family`.
     pub fn info(&self, column_family: &str) -> TableInfo {
         TableInfo {
-            column_family: column_family.to_owned(),
+            column_family: column_family.into(),
             level: self.level,
             smallest_key: self.meta.smallest.user_key().to_vec(),
             largest_key: self.meta.largest.user_key().to_vec(),
