@@ -34,14 +34,22 @@ pub(super) struct Step {
     pub(super) removed: Vec<(SharedName, CheckpointId)>,
 }
 
+/// Tells the files of one checkpoint apart.
+pub(super) type Tenant = (SubtaskName, StorePath);
+
 /// The newest registered checkpoint's files, and since when each has been where it is.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
     head: BTreeMap<SubtaskName, FileSet>,
-    since: HashMap<(SubtaskName, StorePath), CheckpointId>,
+    since: HashMap<Tenant, CheckpointId>,
 }
 
 impl Chain {
+    /// The chain of a rebuilt registry.
+    pub(super) fn new(head: BTreeMap<SubtaskName, FileSet>, since: HashMap<Tenant, CheckpointId>) -> Self {
+        Self { head, since }
+    }
+
     /// Moves the head to `next`, the files of checkpoint `id`.
     pub(super) fn advance(
         &mut self,

@@ -1,6 +1,6 @@
 //! The coordinator's state, and its entry points.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::chain::{Chain, CompletedCheckpoint};
+use super::collect::Leftovers;
 use super::listener::CheckpointListener;
 use super::options::{CoordinatorOptions, OperatorDescription};
 use super::pending::Pending;
@@ -16,7 +17,9 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout};
 use crate::metadata::{CheckpointKind, SourcePosition};
-use crate::ownership::Tenure;
+use crate::gc::Collector;
+use crate::ownership::requests::Inbox;
+use crate::ownership::{JobView, Tenure};
 use crate::registry::Registry;
 use crate::restore::{Checkpoint, read_checkpoint};
 use crate::snapshot::{RegistryBroker, SnapshotStats, Trigger, UploadBroker};
@@ -48,12 +51,14 @@ pub struct Coordinator {
     pub(super) layout: JobLayout,
     pub(super) env: Env,
     pub(super) options: CoordinatorOptions,
-    pub(super) tenure: Tenure,
+    pub(super) tenure: Arc<Tenure>,
     pub(super) registry: Arc<Registry>,
+    pub(super) collector: Collector,
+    pub(super) inbox: Inbox,
     pub(super) listeners: Vec<Arc<dyn CheckpointListener>>,
     pub(super) state: Mutex<State>,
-    /// Held while the store is changed: one commit or deletion at a time.
-    pub(super) changing: tokio::sync::Mutex<()>,
+    /// What counts. Held while the store is changed: one commit or deletion at a time.
+    pub(super) view: tokio::sync::Mutex<JobView>,
 }
 
 #[derive(Debug)]
@@ -64,9 +69,10 @@ pub(super) struct State {
     pub(super) pending: BTreeMap<CheckpointId, Pending>,
     pub(super) completed: BTreeMap<CheckpointFolder, CompletedCheckpoint>,
     pub(super) chain: Chain,
-    /// Checkpoints of this tenure that ended without becoming complete; what they left is swept.
-    pub(super) aborted: BTreeSet<CheckpointId>,
-    pub(super) pinned: BTreeSet<CheckpointFolder>,
+    /// Fully acknowledged and being committed, with the base that each builds on.
+    pub(super) committing: BTreeMap<CheckpointId, Option<CheckpointId>>,
+    /// What ended checkpoints left behind, to be deleted when the store is changed next.
+    pub(super) leftovers: Leftovers,
     pub(super) failures_in_a_row: u32,
     pub(super) last_end: Option<Duration>,
     pub(super) last_trigger: Option<Duration>,
@@ -92,15 +98,18 @@ impl Coordinator {
         let layout = JobLayout::new(job)?;
         let claimed = Tenure::claim(store.clone(), layout.clone(), env.clone(), &options.holder).await?;
         let recovered = recover(&layout, &claimed.view)?;
+        let tenure = Arc::new(claimed.tenure);
+        let registry = recovered.registry;
+        let collector = Collector::new(tenure.clone(), registry.clone());
         let state = State {
             operators,
             generation: 1,
-            next_id: claimed.tenure.next_checkpoint().0.max(1),
+            next_id: tenure.next_checkpoint().0.max(1),
             pending: BTreeMap::new(),
             completed: recovered.completed,
             chain: recovered.chain,
-            aborted: BTreeSet::new(),
-            pinned: recovered.pinned,
+            committing: BTreeMap::new(),
+            leftovers: Leftovers::default(),
             failures_in_a_row: 0,
             last_end: None,
             last_trigger: None,
@@ -110,11 +119,13 @@ impl Coordinator {
             layout,
             env,
             options,
-            tenure: claimed.tenure,
-            registry: Arc::new(recovered.registry),
+            tenure,
+            registry,
+            collector,
+            inbox: Inbox::default(),
             listeners,
             state: Mutex::new(state),
-            changing: tokio::sync::Mutex::default(),
+            view: tokio::sync::Mutex::new(claimed.view),
         })
     }
 
@@ -209,7 +220,8 @@ impl Coordinator {
         self.check_limits(&state, kind)?;
         let checkpoint = CheckpointId(state.next_id);
         let folder = place(CheckpointFolder { checkpoint, epoch: self.tenure.epoch() })?;
-        state.next_id += 1;
+        state.next_id = state.next_id.saturating_add(1);
+        self.registry.begin_pending(checkpoint)?;
         let base = match kind {
             CheckpointKind::Incremental => state.completed.values().rfind(|done| done.kind == kind),
             _ => None,
@@ -285,7 +297,7 @@ impl Coordinator {
     /// # Errors
     /// The tenure was over already, or the store failed.
     pub async fn end(&self) -> Result<()> {
-        let _one_at_a_time = self.changing.lock().await;
+        let _one_at_a_time = self.view.lock().await;
         self.tenure.end().await
     }
 }

@@ -1,14 +1,17 @@
 //! How a checkpoint in flight ends: acknowledged and committed, declined, aborted.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::assemble::assemble;
 use super::chain::CompletedCheckpoint;
 use super::coordinator::{Acknowledged, Coordinator};
 use super::pending::Pending;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::layout::{CheckpointId, METADATA_NAME, SubtaskName};
 use crate::metadata::{self, CheckpointKind};
+use crate::ownership::JobView;
 use crate::snapshot::SubtaskHandle;
 
 impl Coordinator {
@@ -16,8 +19,8 @@ impl Coordinator {
     /// requests to the store, and then drops what retention does not keep.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if the acknowledgement cannot be part of the checkpoint, which is
-    /// aborted then; [`ErrorKind::OutcomeUnknown`] or [`ErrorKind::Fenced`] if the commit ended the
+    /// [`crate::ErrorKind::InvalidInput`] if the acknowledgement cannot be part of the checkpoint, which is
+    /// aborted then; [`crate::ErrorKind::OutcomeUnknown`] or [`crate::ErrorKind::Fenced`] if the commit ended the
     /// tenure: nobody may be told anything, a successor decides.
     pub async fn acknowledge(&self, handle: SubtaskHandle) -> Result<Acknowledged> {
         let checkpoint = handle.checkpoint;
@@ -29,8 +32,10 @@ impl Coordinator {
                 return Err(error);
             }
         };
-        let _one_at_a_time = self.changing.lock().await;
-        let completed = match self.commit(&pending).await {
+        let mut view = self.view.lock().await;
+        let outcome = self.commit(&pending, &mut view).await;
+        self.state.lock().committing.remove(&checkpoint);
+        let completed = match outcome {
             Ok(completed) => completed,
             Err(error) => {
                 if self.tenure.over().is_none() {
@@ -42,7 +47,7 @@ impl Coordinator {
         };
         let (folder, stats) = (completed.folder, completed.stats);
         self.completed_now(completed);
-        self.retain_after_commit().await;
+        self.retain(&mut view).await;
         Ok(Acknowledged::Complete(folder, stats))
     }
 
@@ -65,10 +70,11 @@ impl Coordinator {
     }
 
     fn given_up(&self, checkpoint: CheckpointId, pending: &Pending, reason: &str) {
-        self.registry.abort(checkpoint);
+        let unreferenced = self.registry.abort(checkpoint);
         {
             let mut state = self.state.lock();
-            state.aborted.insert(checkpoint);
+            let folder = (pending.trigger.kind != CheckpointKind::Savepoint).then(|| pending.trigger.checkpoint_folder());
+            state.leftovers.add(folder, unreferenced);
             state.last_end = Some(self.env.clock.monotonic());
             if pending.trigger.kind != CheckpointKind::Savepoint {
                 state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
@@ -98,21 +104,26 @@ impl Coordinator {
             return Ok(Progress::Done(Acknowledged::Awaiting(pending.awaited())));
         }
         Ok(match state.pending.remove(&checkpoint) {
-            Some(pending) => Progress::Commit(Box::new(pending)),
+            Some(pending) => {
+                state.committing.insert(checkpoint, pending.trigger.base);
+                Progress::Commit(Box::new(pending))
+            }
             None => Progress::Done(Acknowledged::Discarded("no such checkpoint is in flight")),
         })
     }
 
-    async fn commit(&self, pending: &Pending) -> Result<CompletedCheckpoint> {
-        let metadata = assemble(self.layout.job(), pending)?;
-        let bytes = Bytes::from(metadata::encode(&metadata)?);
-        let folder = metadata.folder();
+    async fn commit(&self, pending: &Pending, view: &mut JobView) -> Result<CompletedCheckpoint> {
+        let metadata = Arc::new(assemble(self.layout.job(), pending)?);
+        let encoding = metadata.clone();
+        let bytes = Bytes::from(self.env.blocking(move || metadata::encode(&encoding)).await??);
+        let (folder, size_bytes) = (metadata.folder(), bytes.len() as u64);
         if pending.trigger.kind == CheckpointKind::Savepoint {
             // It is the user's, so nothing of it may be shared; publish, then look all the same.
             self.store.put(&pending.trigger.folder.join(METADATA_NAME)?, bytes).await?;
             self.tenure.look().await?;
         } else {
             self.tenure.commit(folder, bytes).await?;
+            view.note_committed(metadata.clone(), size_bytes);
         }
         Ok(CompletedCheckpoint {
             folder,
@@ -138,7 +149,8 @@ impl Coordinator {
                 }
                 superseded.extend(state.pending.range(..id).map(|(older, _)| *older));
             }
-            self.registry.finish_pending(id);
+            let unreferenced = self.registry.finish_pending(id);
+            state.leftovers.add(None, unreferenced);
             if completed.kind != CheckpointKind::Savepoint {
                 state.completed.insert(folder, completed);
             }
@@ -163,7 +175,3 @@ enum Progress {
     Commit(Box<Pending>),
 }
 
-/// Whether a failed call ended the tenure or only itself.
-pub(super) fn ends_tenure(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Fenced | ErrorKind::OutcomeUnknown)
-}

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::env::Env;
 use crate::error::Result;
-use crate::layout::{CheckpointId, ContentHash, FileKind, JobLayout, SharedName, Tag, Uid};
+use crate::layout::{CheckpointId, ContentHash, FileKind, JobLayout, Tag, Uid};
 use crate::registry::{Registry, UploadDecision, UploadGuard, UploadOutcome};
 use crate::store::StorePath;
 
@@ -77,19 +77,16 @@ impl RegistryBroker {
 impl UploadBroker for RegistryBroker {
     async fn place(&self, request: PlacementRequest) -> Result<Placement> {
         let (epoch, generation, checkpoint) = request.trigger;
-        loop {
-            let fresh = || Tag { epoch, generation, checkpoint, upload: Uid::random(&*self.env.randomness) };
-            let PlacementRequest { hash, size_bytes, kind, .. } = request;
-            let waiter = match self.registry.begin_upload(checkpoint, hash, size_bytes, kind, fresh)? {
-                UploadDecision::Stored(name) => return Ok(Placement::Stored(self.layout.shared_object(&name)?)),
-                UploadDecision::Upload(guard) => return self.ticket(guard),
-                UploadDecision::InFlight(waiter) => waiter,
-            };
-            match waiter.outcome().await {
-                UploadOutcome::Stored(name) => return Ok(Placement::Stored(self.layout.shared_object(&name)?)),
-                // The first uploader failed: ask again, and perhaps become the next one.
-                UploadOutcome::TakeOver => continue,
-            }
+        let fresh = || Tag { epoch, generation, checkpoint, upload: Uid::random(&*self.env.randomness) };
+        let PlacementRequest { hash, size_bytes, kind, .. } = request;
+        let outcome = match self.registry.begin_upload(checkpoint, hash, size_bytes, kind, fresh)? {
+            UploadDecision::Stored(name) => UploadOutcome::Stored(name),
+            UploadDecision::Upload(guard) => UploadOutcome::TakeOver(guard),
+            UploadDecision::InFlight(waiter) => waiter.wait().await?,
+        };
+        match outcome {
+            UploadOutcome::Stored(name) => Ok(Placement::Stored(self.layout.shared_object(&name)?)),
+            UploadOutcome::TakeOver(guard) => self.ticket(guard),
         }
     }
 }
@@ -113,7 +110,6 @@ impl UploadTicket for LocalTicket {
     }
 
     async fn completed(self: Box<Self>) -> Result<()> {
-        let _: SharedName = self.guard.complete()?;
-        Ok(())
+        self.guard.complete().map(|_| ())
     }
 }

@@ -1,0 +1,299 @@
+//! Retention, dropping, pins and collection: everything by which a coordinator deletes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt;
+
+use super::coordinator::Coordinator;
+use super::retention::{Candidate, RetentionPlan, RetentionPolicy};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gc::{self, GcPlan, GcReport, Judge, Progress, SweepScope};
+use crate::layout::{CheckpointFolder, CheckpointId, RefName, SharedName};
+use crate::metadata::CheckpointKind;
+use crate::ownership::JobView;
+use crate::registry::Unreferenced;
+use crate::store::ObjectMeta;
+
+/// What ended checkpoints left on the store.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    folders: BTreeSet<CheckpointFolder>,
+    objects: BTreeSet<SharedName>,
+}
+
+impl Leftovers {
+    /// Notes what the end of a checkpoint set free.
+    pub(super) fn add(&mut self, folder: Option<CheckpointFolder>, unreferenced: Result<Unreferenced>) {
+        self.folders.extend(folder);
+        match unreferenced {
+            Ok(Unreferenced { created, outlived, suspects }) => {
+                self.objects.extend(created.into_iter().chain(outlived).chain(suspects));
+            }
+            // What the registry does not tell, the next sweep finds.
+            Err(error) => tracing::warn!(%error, "registry"),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.folders.is_empty() && self.objects.is_empty()
+    }
+}
+
+impl Coordinator {
+    /// What the retention policy would keep and drop now.
+    pub fn retention_plan(&self, policy: RetentionPolicy, view: &JobView) -> RetentionPlan {
+        let state = self.state.lock();
+        let bases: BTreeSet<CheckpointId> = state
+            .pending
+            .values()
+            .filter_map(|pending| pending.trigger.base)
+            .chain(state.committing.values().copied().flatten())
+            .collect();
+        let candidates: Vec<Candidate> = state
+            .completed
+            .values()
+            .filter(|done| done.kind != CheckpointKind::Savepoint)
+            .map(|done| Candidate {
+                folder: done.folder,
+                triggered_at_unix_ms: done.triggered_at_unix_ms,
+                held: bases.contains(&done.folder.checkpoint) || view.holds(done.folder).next().is_some(),
+            })
+            .collect();
+        RetentionPlan::new(policy, &candidates)
+    }
+
+    /// Drops what the options' policy does not keep, and what ended checkpoints left. Failures are
+    /// logged and made good by a later call: a checkpoint that is complete stays complete.
+    pub(super) async fn retain(&self, view: &mut JobView) {
+        let policy = self.options.retention;
+        let drops = self.retention_plan(policy, view).drop;
+        let why = |folder: &CheckpointFolder| (*folder, "not kept by the retention policy".to_owned());
+        let drops: Vec<_> = drops.iter().map(why).collect();
+        if !drops.is_empty() {
+            match self.drop_now(view, &drops).await {
+                Ok((_, report)) => log_report(&report),
+                Err(error) => tracing::warn!(%error, "could not drop checkpoints; a later collection does"),
+            }
+        }
+        match self.remove_leftovers(view).await {
+            Ok(report) => log_report(&report),
+            Err(error) => tracing::warn!(%error, "could not remove what ended checkpoints left; a sweep does"),
+        }
+    }
+
+    /// Drops checkpoints whatever the policy says, with `dry_run` only as a plan. What cannot be
+    /// dropped (the newest, one that someone holds) is refused in the plan.
+    ///
+    /// # Errors
+    /// The tenure's end; what the store says of a listing.
+    pub async fn drop_checkpoints(
+        &self,
+        drops: &[(CheckpointFolder, String)],
+        dry_run: bool,
+    ) -> Result<(GcPlan, GcReport)> {
+        let mut view = self.view.lock().await;
+        self.tenure.check()?;
+        if dry_run {
+            return Ok((gc::plan_drop(&*self.store, &view, drops).await?, GcReport::default()));
+        }
+        let (plan, report) = self.drop_now(&mut view, drops).await?;
+        Ok((plan, report.into_result()?))
+    }
+
+    /// Applies a retention policy once, with `dry_run` only as a plan.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a policy that keeps nothing; otherwise as
+    /// [`Coordinator::drop_checkpoints`].
+    pub async fn apply_retention(
+        &self,
+        policy: RetentionPolicy,
+        dry_run: bool,
+    ) -> Result<(RetentionPlan, GcPlan, GcReport)> {
+        policy.check()?;
+        let retention = {
+            let view = self.view.lock().await;
+            self.retention_plan(policy, &view)
+        };
+        let why = |folder: &CheckpointFolder| (*folder, "not kept by the retention policy".to_owned());
+        let drops: Vec<_> = retention.drop.iter().map(why).collect();
+        let (plan, report) = self.drop_checkpoints(&drops, dry_run).await?;
+        Ok((retention, plan, report))
+    }
+
+    async fn drop_now(
+        &self,
+        view: &mut JobView,
+        drops: &[(CheckpointFolder, String)],
+    ) -> Result<(GcPlan, GcReport)> {
+        let (going, refused) = self.choose(view, drops);
+        let mut freed = Vec::new();
+        for (folder, _) in &going {
+            let kind = self.state.lock().completed.get(folder).map(|done| done.kind);
+            if kind == Some(CheckpointKind::Incremental) {
+                for name in self.registry.release(folder.checkpoint)? {
+                    // The size is only for people; the metadata of what goes knows it.
+                    freed.push(ObjectMeta { path: self.layout.shared_object(&name)?, size_bytes: 0 });
+                }
+            }
+        }
+        let sizes = sizes_of(view, &going);
+        for object in &mut freed {
+            object.size_bytes = sizes.get(&object.path).copied().unwrap_or(0);
+        }
+        let mut plan = gc::plan_released(&*self.store, view, &going, freed).await?;
+        plan.refused.extend(refused);
+        for (folder, _) in &going {
+            self.state.lock().completed.remove(folder);
+            view.note_dropped(*folder);
+        }
+        let report = self.collector.execute(plan.clone()).await;
+        for (folder, _) in &going {
+            for listener in &self.listeners {
+                listener.subsumed(*folder);
+            }
+        }
+        Ok((plan, report))
+    }
+
+    /// Splits what is asked for into what may go and what may not: a pending checkpoint's base stays
+    /// until that checkpoint has ended.
+    fn choose(
+        &self,
+        view: &JobView,
+        drops: &[(CheckpointFolder, String)],
+    ) -> (Vec<(CheckpointFolder, String)>, Vec<gc::Refused>) {
+        let state = self.state.lock();
+        let is_base = |folder: &CheckpointFolder| {
+            state.pending.values().any(|pending| pending.trigger.base == Some(folder.checkpoint))
+                || state.committing.values().any(|base| *base == Some(folder.checkpoint))
+        };
+        let (mut going, mut refused) = (Vec::new(), Vec::new());
+        for (folder, why) in drops {
+            if is_base(folder) {
+                let why = "a checkpoint in flight builds on it; try again when that has ended".to_owned();
+                refused.push(gc::Refused { folder: *folder, why });
+            } else if let Some(no) = gc::refusal(view, *folder) {
+                refused.push(no);
+            } else {
+                going.push((*folder, why.clone()));
+            }
+        }
+        (going, refused)
+    }
+
+    async fn remove_leftovers(&self, view: &mut JobView) -> Result<GcReport> {
+        let leftovers = std::mem::take(&mut self.state.lock().leftovers);
+        if leftovers.is_empty() {
+            return Ok(GcReport::default());
+        }
+        let progress = self.progress();
+        let mut listing = Vec::new();
+        for name in &leftovers.objects {
+            listing.push(ObjectMeta { path: self.layout.shared_object(name)?, size_bytes: 0 });
+        }
+        for folder in &leftovers.folders {
+            let root = self.layout.checkpoint(*folder)?;
+            let mut objects = self.store.list(Some(&root));
+            while let Some(object) = objects.next().await {
+                listing.push(object?);
+            }
+        }
+        let done = BTreeSet::new();
+        let plan = {
+            let judge = Judge::new(view, &*self.registry, self.tenure.epoch(), &progress, &done);
+            gc::plan_listed(&self.layout, &judge, listing)
+        };
+        Ok(self.collector.execute(plan).await)
+    }
+
+    /// Finds and removes everything that nothing references: orphans of crashed runs and aborted
+    /// checkpoints, void lists, superseded epochs; first goes on with deletes that failed. With
+    /// `dry_run` it only plans.
+    ///
+    /// # Errors
+    /// The tenure's end; what the store says of a listing: a sweep that could not see everything
+    /// deletes nothing.
+    pub async fn collect(&self, scope: SweepScope, dry_run: bool) -> Result<(GcPlan, GcReport)> {
+        let mut view = self.view.lock().await;
+        self.tenure.check()?;
+        if !dry_run {
+            log_report(&self.collector.retry().await);
+        }
+        let progress = self.progress();
+        let fresh = JobView::read(&*self.store, &self.layout).await?;
+        if fresh.start.as_ref().map(|start| start.epoch) != Some(self.tenure.epoch()) {
+            self.tenure.look().await?;
+        }
+        let mut done = self.inbox.done(&self.tenure);
+        done.extend(self.collector.stray_lists(&fresh));
+        let plan = {
+            let judge = Judge::new(&fresh, &*self.registry, self.tenure.epoch(), &progress, &done);
+            gc::plan_sweep(&*self.store, &self.layout, &judge, scope).await?
+        };
+        self.collector.note_view(&fresh);
+        *view = fresh;
+        if dry_run {
+            return Ok((plan, GcReport::default()));
+        }
+        let report = self.collector.execute(plan.clone()).await;
+        Ok((plan, report.into_result()?))
+    }
+
+    /// Pins a complete checkpoint: retention and drops leave it alone until it is unpinned.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it is no complete checkpoint; the tenure's end.
+    pub async fn pin(&self, folder: CheckpointFolder, reason: &str) -> Result<RefName> {
+        let mut view = self.view.lock().await;
+        let name = self.collector.pin(&view, folder, reason).await?;
+        *view = JobView::read(&*self.store, &self.layout).await?;
+        Ok(name)
+    }
+
+    /// Removes every pin of a checkpoint. Returns how many there were.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it has none; the tenure's end.
+    pub async fn unpin(&self, folder: CheckpointFolder) -> Result<usize> {
+        let mut view = self.view.lock().await;
+        let plan = gc::plan_unpin(&view, folder)?;
+        let count = plan.objects.len();
+        if count == 0 {
+            return Err(Error::new(ErrorKind::NotFound, "unpin a checkpoint", "it is not pinned").with_object(folder));
+        }
+        self.collector.execute(plan).await.into_result()?;
+        *view = JobView::read(&*self.store, &self.layout).await?;
+        self.collector.note_view(&view);
+        Ok(count)
+    }
+
+    /// How far the tenure's checkpoints are; to be taken before anything is listed.
+    fn progress(&self) -> Progress {
+        let state = self.state.lock();
+        Progress {
+            next: CheckpointId(state.next_id),
+            in_flight: state.pending.keys().chain(state.committing.keys()).copied().collect(),
+        }
+    }
+}
+
+/// Sizes of the objects that the checkpoints that go reference.
+fn sizes_of(view: &JobView, going: &[(CheckpointFolder, String)]) -> BTreeMap<crate::store::StorePath, u64> {
+    let metadata = going.iter().filter_map(|(folder, _)| view.checkpoints.get(folder)?.content.as_ref().ok());
+    metadata
+        .flat_map(|metadata| metadata.files())
+        .filter_map(|file| match &file.location {
+            crate::metadata::Location::InRoot(path) => Some((path.clone(), file.stored_size_bytes)),
+            crate::metadata::Location::InCheckpoint(_) => None,
+        })
+        .collect()
+}
+
+fn log_report(report: &GcReport) {
+    if report.is_finished() {
+        tracing::debug!(%report, "collected");
+    } else {
+        tracing::warn!(%report, "collected in part; a later collection goes on");
+    }
+}
