@@ -256,7 +256,8 @@ impl<'a> Reader<'a> {
         }
         let mut files = Vec::new();
         for (named, segment) in message.segments.iter().zip(self.segments.drain(..)) {
-            if ContentHash::of(segment) != hash(&named.sha256)? {
+            // A fuzzer does not guess hashes; nothing else is built with `cfg(fuzzing)`.
+            if hash(&named.sha256)? != ContentHash::of(segment) && !cfg!(fuzzing) {
                 return Err(Fault::bad(format!("subtask {}: a segment has another hash", message.index)));
             }
             let expected = usize::try_from(named.files).unwrap_or(usize::MAX);
