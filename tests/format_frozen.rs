@@ -20,12 +20,14 @@ use icecore::metadata::{
 };
 use icecore::store::StorePath;
 
+type ReadsAsValue = Box<dyn Fn(&[u8]) -> bool>;
+
 /// A fixture's name, its value as text, its value's bytes, and whether decoding given bytes gives the value.
 struct Fixture {
     name: String,
     text: String,
     encoded: Vec<u8>,
-    reads_as_value: Box<dyn Fn(&[u8]) -> bool>,
+    reads_as_value: ReadsAsValue,
 }
 
 fn metadata(name: &str, value: CheckpointMetadata) -> Fixture {
@@ -321,4 +323,63 @@ fn no_frozen_object_is_without_a_value_here() {
         let stem = name.strip_suffix(".bin").or_else(|| name.strip_suffix(".txt")).expect("a .bin or a .txt");
         assert!(known.iter().any(|known| known == stem), "{name} is not looked at");
     }
+}
+
+fn format_document() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/format.md");
+    std::fs::read_to_string(file).unwrap()
+}
+
+#[test]
+fn the_example_in_the_document_is_the_tiny_fixture() {
+    let document = format_document();
+    let example = document.split("<!-- metadata-tiny -->\n```text\n").nth(1).expect("an example");
+    let example = example.split("```").next().unwrap();
+    // A line is hexadecimal pairs, two spaces apart or one, then a remark after three spaces or more.
+    let pairs = example.lines().flat_map(|line| {
+        let bytes = line.trim_start().split("   ").next().unwrap();
+        bytes.split_whitespace().map(|pair| u8::from_str_radix(pair, 16).expect(line)).collect::<Vec<u8>>()
+    });
+    assert_eq!(pairs.collect::<Vec<u8>>(), read("metadata-tiny.bin"));
+}
+
+macro_rules! limits {
+    ($($name:ident),* $(,)?) => {
+        [$((stringify!($name), u64::try_from(icecore::metadata::limits::$name).unwrap())),*]
+    };
+}
+
+#[test]
+fn the_document_gives_every_limit_as_it_is() {
+    let document = format_document();
+    let limits = limits![
+        MAX_METADATA_BODY_BYTES,
+        MAX_FILES,
+        MAX_OPERATORS,
+        MAX_STATES_PER_OPERATOR,
+        MAX_MAX_PARALLELISM,
+        MAX_SOURCE_POSITIONS,
+        MAX_PROPERTIES,
+        MAX_TEXT_BYTES,
+        MAX_KEY_BYTES,
+        MAX_POSITION_BYTES,
+        MAX_PROPERTY_BYTES,
+        SEGMENT_FILES,
+        SEGMENT_BYTES,
+        MAX_SEGMENT_BYTES,
+        MAX_SMALL_CONTROL_BODY_BYTES,
+        MAX_LIST_CONTROL_BODY_BYTES,
+        MAX_CONTROL_CHECKPOINTS,
+        MAX_CONTROL_HOLDS,
+        MAX_CONDEMNED_OBJECTS,
+        MAX_CONTROL_TEXT_BYTES,
+    ];
+    for (name, value) in limits {
+        assert!(
+            document.contains(&format!("| `{name}` | {value} |")),
+            "{name} is {value}, the document says otherwise"
+        );
+    }
+    let source = include_str!("../src/metadata/limits.rs");
+    assert_eq!(source.matches("pub const ").count(), limits.len(), "a limit is missing in this list");
 }

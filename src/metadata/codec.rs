@@ -14,7 +14,7 @@ use super::limits::{
     MAX_FILES, MAX_MAX_PARALLELISM, MAX_OPERATORS, MAX_PROPERTIES, MAX_SOURCE_POSITIONS, MAX_STATES_PER_OPERATOR,
     SEGMENT_FILES,
 };
-use super::model::{CheckpointMetadata, FileEntry, OperatorState, SourcePosition, StateSchema, SubtaskState};
+use super::model::{CheckpointMetadata, FileEntry, Location, OperatorState, SourcePosition, StateSchema, SubtaskState};
 use super::names::{epoch, epoch_to_wire, hash, job, key_groups, key_groups_to_wire, name_fault};
 use super::numbers::SegmentPlace;
 use super::wire::body;
@@ -75,8 +75,13 @@ fn about_body_bytes(value: &CheckpointMetadata) -> usize {
     const FILE_BYTES: usize = 176;
     let file_bytes = |file: &FileEntry| {
         let table = file.table.as_ref();
+        let place = match &file.location {
+            Location::InCheckpoint(path) => path.as_str().len(),
+            Location::InRoot(_) => 0,
+        };
         FILE_BYTES
             + file.local_name.as_str().len()
+            + place
             + table.map_or(0, |table| table.column_family.len() + table.smallest_key.len() + table.largest_key.len())
     };
     let rest = value.properties.values().map(Vec::len).chain(value.sources.iter().map(|source| source.position.len()));

@@ -235,7 +235,9 @@ impl Parts {
     }
 }
 
-fn assert_parts_refused(kind: ErrorKind, breakages: &[(&str, fn(&mut Parts))]) {
+type PartBreakage = (&'static str, fn(&mut Parts));
+
+fn assert_parts_refused(kind: ErrorKind, breakages: &[PartBreakage]) {
     assert!(decode_body(&Parts::sound().body()).is_ok());
     for (word, change) in breakages {
         let mut parts = Parts::sound();
