@@ -14,6 +14,7 @@ pub mod heap;
 mod layout;
 mod limits;
 mod schema;
+pub mod typed;
 mod varint;
 
 pub use backend::{KeyedBackend, RowBounds, RowVisitor, StateId};
