@@ -13,6 +13,8 @@ mod backend;
 pub mod heap;
 mod layout;
 mod limits;
+#[cfg(feature = "rocksdb")]
+pub mod rocksdb;
 mod schema;
 pub mod typed;
 mod varint;

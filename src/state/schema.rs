@@ -28,13 +28,19 @@ impl Schemas {
         Ok(Some(id))
     }
 
-    /// Adds a state that [`Schemas::find`] did not know.
-    pub(super) fn add(&mut self, schema: &StateSchema) -> Result<StateId> {
-        check_schema(schema)?;
+    /// Refuses one state too many.
+    pub(super) fn check_room(&self, schema: &StateSchema) -> Result<()> {
         if self.by_id.len() >= MAX_STATES {
             let message = format!("a backend holds at most {MAX_STATES} named states");
             return Err(Error::new(ErrorKind::LimitExceeded, OPEN_STATE, message).with_object(&schema.name));
         }
+        Ok(())
+    }
+
+    /// Adds a state that [`Schemas::find`] did not know.
+    pub(super) fn add(&mut self, schema: &StateSchema) -> Result<StateId> {
+        check_schema(schema)?;
+        self.check_room(schema)?;
         let id = StateId::from_index(self.by_id.len());
         self.by_id.push(schema.clone());
         self.ids.insert(schema.name.clone(), id);

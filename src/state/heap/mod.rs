@@ -22,9 +22,9 @@ pub use snapshot::{ChunkChange, HeapSnapshot};
 
 use super::backend::{KeyedBackend, RowBounds, RowVisitor, StateId};
 use super::layout::KeyLayout;
-use super::limits::MAX_VALUE_BYTES;
+use super::limits::check_value;
 use super::schema::{Schemas, unknown_state};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::keygroup::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::metadata::{Backend, StateSchema};
 use table::Table;
@@ -62,7 +62,7 @@ impl HeapBackend {
     /// An empty backend that owns `key_groups` of `max_parallelism` many.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if the range goes beyond the max parallelism.
+    /// [`crate::ErrorKind::InvalidInput`] if the range goes beyond the max parallelism.
     pub fn new(max_parallelism: MaxParallelism, key_groups: KeyGroupRange) -> Result<Self> {
         max_parallelism.check_group("make a heap backend", key_groups.last())?;
         Ok(Self {
@@ -174,14 +174,6 @@ impl KeyedBackend for HeapBackend {
         }
         Ok(())
     }
-}
-
-fn check_value(operation: &'static str, size_bytes: usize) -> Result<()> {
-    if size_bytes <= MAX_VALUE_BYTES {
-        return Ok(());
-    }
-    let message = format!("a value of {size_bytes} bytes; at most {MAX_VALUE_BYTES} are allowed");
-    Err(Error::new(ErrorKind::LimitExceeded, operation, message))
 }
 
 /// Visits rows until told to stop.

@@ -1,5 +1,6 @@
 use super::table::touched;
 use super::*;
+use crate::error::ErrorKind;
 use crate::layout::ContentHash;
 use crate::metadata::StateKind;
 
