@@ -10,6 +10,7 @@ pub mod layout;
 pub mod metadata;
 pub mod restore;
 pub mod rocksfolder;
+pub mod state;
 pub mod store;
 pub mod transfer;
 

@@ -152,7 +152,8 @@ mod tests {
     #[test]
     fn references_and_boxes_hash_as_what_they_hold() {
         let text = String::from("payments");
-        assert_eq!((&text).key_hash(), "payments".key_hash());
+        let reference: &String = &text;
+        assert_eq!(KeyHash::key_hash(&reference), "payments".key_hash());
         assert_eq!(Box::<str>::from("payments").key_hash(), "payments".key_hash());
         assert_eq!([1_u8, 0xff].key_hash(), vec![1_i8, -1].key_hash());
     }

@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// The longest job or operator id, in bytes.
 pub const MAX_NAME_BYTES: usize = 128;
 
-fn check_name(what: &'static str, text: &str) -> Result<()> {
+/// Refuses what is no valid name: see [`JobId::new`].
+pub(crate) fn check_name(what: &'static str, text: &str) -> Result<()> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let starts_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     if !starts_well || text.len() > MAX_NAME_BYTES || !text.bytes().all(allowed) {

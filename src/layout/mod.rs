@@ -8,6 +8,7 @@ mod ids;
 mod job;
 mod tag;
 
+pub(crate) use ids::check_name;
 pub use ids::{CheckpointId, ContentHash, Epoch, JobId, OperatorId, Uid};
 pub use job::{
     CheckpointFolder, JobLayout, METADATA_NAME, RefName, SubtaskName, key_group_folder, operator_folder, subtask_folder,

@@ -1,0 +1,356 @@
+//! Keyed state in a RocksDB: one column family a named state, keys prefixed by their key group.
+//!
+//! Rows have the same keys and values as in memory, so a state moves from one backend to the other as it
+//! is. Lists are appended to by a merge operator ([`APPEND_OPERATOR`]). A checkpoint is RocksDB's own:
+//! flush all column families at one sequence number, then hard-link the files; what is new among them,
+//! and where it goes, is the snapshot side's business.
+//!
+//! The database keeps no schema: `_metadata` does, and [`RocksDbBackend::open`] is given it. Opening
+//! drops the rows of key groups that the subtask does not own, so that they neither show nor end up in
+//! its next checkpoint. **Hazard**, for whoever merges databases: the range tombstones this leaves outrank
+//! other sources' rows until compaction has removed them; never ingest foreign rows into a dropped range.
+
+mod error;
+mod options;
+
+use std::fmt;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ::rocksdb::checkpoint::Checkpoint;
+use ::rocksdb::{
+    ColumnFamily, DB, DBRawIteratorWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, FlushOptions, Options, ReadOptions,
+    WriteBatch, WriteOptions,
+};
+
+pub use ::rocksdb::DBCompressionType;
+pub use options::{APPEND_OPERATOR, RocksDbOptions};
+
+use super::backend::{KeyedBackend, RowBounds, RowVisitor, StateId};
+use super::layout::KeyLayout;
+use super::limits::check_value;
+use super::schema::Schemas;
+use crate::env::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::keygroup::{KeyGroupRange, MaxParallelism};
+use crate::metadata::{Backend, StateSchema};
+use error::from_rocksdb;
+
+const OPEN: &str = "open a state database";
+/// How many rows one write removes at most.
+const MAX_DELETE_BATCH_ROWS: usize = 1_000;
+
+/// Keyed state in a RocksDB.
+pub struct RocksDbBackend {
+    db: DB,
+    folder: PathBuf,
+    layout: KeyLayout,
+    owned: KeyGroupRange,
+    schemas: Schemas,
+    options: RocksDbOptions,
+    writes: WriteOptions,
+}
+
+/// How long the two parts of a local checkpoint held the writer up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointTimes {
+    /// Writing out what was only in memory.
+    pub flush: Duration,
+    /// Writing a MANIFEST and hard-linking the files.
+    pub link: Duration,
+}
+
+impl RocksDbBackend {
+    /// Makes a new database in `folder`, which must not hold one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if it does; [`ErrorKind::InvalidInput`] if the range goes beyond the
+    /// max parallelism; what RocksDB fails with.
+    pub fn create(
+        folder: &Path,
+        max_parallelism: MaxParallelism,
+        key_groups: KeyGroupRange,
+        options: RocksDbOptions,
+    ) -> Result<Self> {
+        if folder.join("CURRENT").exists() {
+            return Err(
+                Error::new(ErrorKind::AlreadyExists, OPEN, "a database is there already").with_object(folder.display())
+            );
+        }
+        fs::create_dir_all(folder).map_err(|error| Error::io(OPEN, folder.display(), error))?;
+        Self::open_with(folder, max_parallelism, key_groups, &[], options, true)
+    }
+
+    /// Opens the database in `folder`, a restored checkpoint's say, and drops the rows of key groups
+    /// that are not among `key_groups`. `states` is what the checkpoint's `_metadata` says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::SchemaMismatch`] if it has a column family
+    /// that `states` does not name; [`ErrorKind::InvalidInput`] if the range goes beyond the max
+    /// parallelism; what RocksDB fails with.
+    pub fn open(
+        folder: &Path,
+        max_parallelism: MaxParallelism,
+        key_groups: KeyGroupRange,
+        states: &[StateSchema],
+        options: RocksDbOptions,
+    ) -> Result<Self> {
+        let present = DB::list_cf(&Options::default(), folder)
+            .map_err(|error| from_rocksdb(OPEN, folder.display(), error))?
+            .into_iter()
+            .filter(|name| name != DEFAULT_COLUMN_FAMILY_NAME);
+        for name in present {
+            if !states.iter().any(|schema| schema.name == name) {
+                let message = format!("it has a column family `{name}` that the checkpoint's schema does not name");
+                return Err(Error::new(ErrorKind::SchemaMismatch, OPEN, message).with_object(folder.display()));
+            }
+        }
+        let mut backend = Self::open_with(folder, max_parallelism, key_groups, states, options, false)?;
+        backend.drop_foreign_key_groups()?;
+        Ok(backend)
+    }
+
+    fn open_with(
+        folder: &Path,
+        max_parallelism: MaxParallelism,
+        key_groups: KeyGroupRange,
+        states: &[StateSchema],
+        options: RocksDbOptions,
+        create: bool,
+    ) -> Result<Self> {
+        max_parallelism.check_group(OPEN, key_groups.last())?;
+        let mut schemas = Schemas::default();
+        for schema in states {
+            if schemas.find(schema)?.is_none() {
+                schemas.add(schema)?;
+            }
+        }
+        let mut of_database = options.of_database();
+        of_database.create_if_missing(create);
+        let families = schemas.iter().map(|schema| (schema.name.clone(), options.of_state()));
+        let default = (DEFAULT_COLUMN_FAMILY_NAME.to_owned(), Options::default());
+        let db = DB::open_cf_with_opts(&of_database, folder, families.chain([default]))
+            .map_err(|error| from_rocksdb(OPEN, folder.display(), error))?;
+        let mut writes = WriteOptions::default();
+        writes.disable_wal(!options.write_ahead_log);
+        let (folder, layout) = (folder.to_path_buf(), KeyLayout::new(max_parallelism));
+        Ok(Self { db, folder, layout, owned: key_groups, schemas, options, writes })
+    }
+
+    /// The database. Rows may be read; whoever writes answers for the key layout.
+    pub fn db(&self) -> &DB {
+        &self.db
+    }
+
+    /// The folder the database lies in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes a consistent, openable copy of the database in `target`, which must not exist: flushes all
+    /// states at one sequence number, then links files. This is the whole synchronous part of a snapshot.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] if the target exists; what RocksDB fails with.
+    pub fn create_checkpoint(&self, target: &Path, clock: &dyn Clock) -> Result<CheckpointTimes> {
+        const OPERATION: &str = "make a local checkpoint";
+        if target.exists() {
+            return Err(Error::new(ErrorKind::AlreadyExists, OPERATION, "something is there already")
+                .with_object(target.display()));
+        }
+        let begin = clock.monotonic();
+        self.flush().map_err(|error| from_rocksdb(OPERATION, self.folder.display(), error))?;
+        let flushed = clock.monotonic();
+        Checkpoint::new(&self.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(target))
+            .map_err(|error| from_rocksdb(OPERATION, target.display(), error))?;
+        let linked = clock.monotonic();
+        Ok(CheckpointTimes { flush: flushed.saturating_sub(begin), link: linked.saturating_sub(flushed) })
+    }
+
+    /// Flushes every column family at once; `DB::flush` would flush `default` alone.
+    fn flush(&self) -> Result<(), ::rocksdb::Error> {
+        let families: Vec<&ColumnFamily> =
+            self.schemas.iter().filter_map(|schema| self.db.cf_handle(&schema.name)).collect();
+        if families.is_empty() {
+            return Ok(());
+        }
+        self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &FlushOptions::default())
+    }
+
+    fn drop_foreign_key_groups(&mut self) -> Result<()> {
+        const OPERATION: &str = "drop the key groups of other subtasks";
+        let (start, end) = self.layout.bounds_of_groups(self.owned);
+        for schema in self.schemas.iter() {
+            let family = self.family_of(schema)?;
+            let failed = |error| from_rocksdb(OPERATION, &schema.name, error);
+            for bounds in [RowBounds { start: &[], end: Some(&start) }, RowBounds { start: &end, end: None }] {
+                let Some((first, last)) = self.first_and_last(family, bounds).map_err(failed)? else { continue };
+                // Whole files go at once; the rest is covered by one tombstone, no wider than its rows.
+                let beyond = [&last[..], &[0]].concat();
+                self.db.delete_file_in_range_cf(family, &first, &beyond).map_err(failed)?;
+                self.db.delete_range_cf_opt(family, &first, &beyond, &self.writes).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn first_and_last(
+        &self,
+        family: &ColumnFamily,
+        bounds: RowBounds<'_>,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, ::rocksdb::Error> {
+        let mut rows = self.db.raw_iterator_cf_opt(family, read_options(bounds));
+        rows.seek_to_first();
+        let first = rows.key().map(<[u8]>::to_vec);
+        rows.seek_to_last();
+        let last = rows.key().map(<[u8]>::to_vec);
+        rows.status()?;
+        Ok(first.zip(last))
+    }
+
+    fn family(&self, state: StateId) -> Result<(&StateSchema, &ColumnFamily)> {
+        let schema = self.schemas.get(state)?;
+        Ok((schema, self.family_of(schema)?))
+    }
+
+    fn family_of(&self, schema: &StateSchema) -> Result<&ColumnFamily> {
+        self.db.cf_handle(&schema.name).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "find a state", "it has no column family").with_object(&schema.name)
+        })
+    }
+}
+
+impl KeyedBackend for RocksDbBackend {
+    fn backend(&self) -> Backend {
+        Backend::RocksDb
+    }
+
+    fn layout(&self) -> KeyLayout {
+        self.layout
+    }
+
+    fn key_groups(&self) -> KeyGroupRange {
+        self.owned
+    }
+
+    fn states(&self) -> Vec<StateSchema> {
+        self.schemas.sorted()
+    }
+
+    fn open_state(&mut self, schema: &StateSchema) -> Result<StateId> {
+        if let Some(known) = self.schemas.find(schema)? {
+            return Ok(known);
+        }
+        self.schemas.check_room(schema)?;
+        self.db
+            .create_cf(&schema.name, &self.options.of_state())
+            .map_err(|error| from_rocksdb("make a state", &schema.name, error))?;
+        self.schemas.add(schema)
+    }
+
+    fn read(&self, state: StateId, key: &[u8], visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
+        const OPERATION: &str = "read a row";
+        self.layout.check_owned(OPERATION, key, self.owned)?;
+        let (schema, family) = self.family(state)?;
+        let value = self.db.get_pinned_cf(family, key);
+        match value.map_err(|error| from_rocksdb(OPERATION, &schema.name, error))? {
+            Some(value) => visit(&value).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn put(&mut self, state: StateId, key: &[u8], value: &[u8]) -> Result<()> {
+        const OPERATION: &str = "put a row";
+        self.layout.check_owned(OPERATION, key, self.owned)?;
+        check_value(OPERATION, value.len())?;
+        let (schema, family) = self.family(state)?;
+        let put = self.db.put_cf_opt(family, key, value, &self.writes);
+        put.map_err(|error| from_rocksdb(OPERATION, &schema.name, error))
+    }
+
+    fn delete(&mut self, state: StateId, key: &[u8]) -> Result<()> {
+        const OPERATION: &str = "delete a row";
+        self.layout.check_owned(OPERATION, key, self.owned)?;
+        let (schema, family) = self.family(state)?;
+        let deletion = self.db.delete_cf_opt(family, key, &self.writes);
+        deletion.map_err(|error| from_rocksdb(OPERATION, &schema.name, error))
+    }
+
+    fn append(&mut self, state: StateId, key: &[u8], suffix: &[u8]) -> Result<()> {
+        const OPERATION: &str = "append to a row";
+        self.layout.check_owned(OPERATION, key, self.owned)?;
+        check_value(OPERATION, suffix.len())?;
+        let (schema, family) = self.family(state)?;
+        let merge = self.db.merge_cf_opt(family, key, suffix, &self.writes);
+        merge.map_err(|error| from_rocksdb(OPERATION, &schema.name, error))
+    }
+
+    fn scan(&self, state: StateId, bounds: RowBounds<'_>, visit: &mut RowVisitor<'_>) -> Result<()> {
+        let (schema, family) = self.family(state)?;
+        if is_empty(bounds) {
+            return Ok(());
+        }
+        let rows = self.db.raw_iterator_cf_opt(family, read_options(bounds));
+        for_each_row(rows, &schema.name, visit)
+    }
+
+    fn delete_rows(&mut self, state: StateId, bounds: RowBounds<'_>) -> Result<()> {
+        const OPERATION: &str = "delete rows";
+        let (schema, family) = self.family(state)?;
+        if is_empty(bounds) {
+            return Ok(());
+        }
+        // Row by row: a range tombstone for every cleared map would slow down all reads around it.
+        let mut batch = WriteBatch::default();
+        let write = |batch| {
+            let written = self.db.write_opt(batch, &self.writes);
+            written.map_err(|error| from_rocksdb(OPERATION, &schema.name, error))
+        };
+        let rows = self.db.raw_iterator_cf_opt(family, read_options(bounds));
+        for_each_row(rows, &schema.name, &mut |key, _| {
+            batch.delete_cf(family, key);
+            if batch.len() >= MAX_DELETE_BATCH_ROWS {
+                write(std::mem::take(&mut batch))?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        write(batch)
+    }
+}
+
+impl fmt::Debug for RocksDbBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RocksDbBackend")
+            .field("folder", &self.folder)
+            .field("owned", &self.owned)
+            .finish_non_exhaustive()
+    }
+}
+
+fn is_empty(bounds: RowBounds<'_>) -> bool {
+    bounds.end.is_some_and(|end| end <= bounds.start)
+}
+
+fn read_options(bounds: RowBounds<'_>) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(bounds.start);
+    if let Some(end) = bounds.end {
+        options.set_iterate_upper_bound(end);
+    }
+    options
+}
+
+fn for_each_row(mut rows: DBRawIteratorWithThreadMode<'_, DB>, state: &str, visit: &mut RowVisitor<'_>) -> Result<()> {
+    rows.seek_to_first();
+    while let Some((key, value)) = rows.item() {
+        if visit(key, value)?.is_break() {
+            return Ok(());
+        }
+        rows.next();
+    }
+    // An iterator also ends at an error, which must not be taken for the end of the rows.
+    rows.status().map_err(|error| from_rocksdb("scan rows", state, error))
+}
