@@ -143,7 +143,7 @@ impl RocksFolder {
     /// Opens one of [`Self::files`] for reading, following no symbolic link.
     ///
     /// # Errors
-    /// [`ErrorKind::Changed`] if it is gone because the database moved on; [`ErrorKind::Corrupt`] if it
+    /// [`ErrorKind::Changed`] if it is gone because the database moved on; [`ErrorKind::NotFound`] if it
     /// is gone otherwise; [`ErrorKind::Unsupported`] if it is no plain file; what opening gives.
     pub fn open(&self, file: &FolderFile) -> Result<File> {
         files::open(&self.path, &file.name).map_err(|error| match self.is_still_current() {

@@ -24,7 +24,7 @@ mod options;
 pub mod table;
 mod version;
 
-pub use build::{BYTEWISE_COMPARATOR, BuiltManifest};
+pub use build::{BYTEWISE_COMPARATOR, BuiltManifest, ONE_TABLE_NUMBER};
 pub use folder::{FolderFile, MAX_NAME_FILE_BYTES, MAX_OPTIONS_BYTES, MAX_READ_ATTEMPTS, ReadOptions, RocksFolder};
 pub use names::{blob_name, manifest_name, table_name, wal_name};
 pub use version::{ColumnFamily, DEFAULT_COLUMN_FAMILY, FolderVersion, LiveBlobFile, LiveTable, ReplayedManifest};
