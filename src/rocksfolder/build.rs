@@ -14,6 +14,9 @@ const BUILD: &str = "write a MANIFEST";
 
 /// The comparator that RocksDB uses unless told otherwise: bytes, unsigned.
 pub const BYTEWISE_COMPARATOR: &str = "leveldb.BytewiseComparator";
+/// The number to give the one table of [`FolderVersion::of_one_table`]: `0.sst` becomes `000001.sst`. Not 0:
+/// a RocksDB that was built with assertions (as Debian's is) aborts on a file of that number.
+pub const ONE_TABLE_NUMBER: u64 = 1;
 /// How many tables go into one record.
 const TABLES_PER_RECORD: usize = 10_000;
 
@@ -41,7 +44,7 @@ impl FolderVersion {
     /// A database whose one column family, `default`, holds one table at level 0.
     ///
     /// This is what a full checkpoint's `keygroup-<k>` folder is: `0.sst`, and a MANIFEST that calls it
-    /// by `table.number` (see `docs/rocksdb-formats.md` for which numbers RocksDB takes).
+    /// by `table.number`, which should be [`ONE_TABLE_NUMBER`].
     pub fn of_one_table(mut table: TableMeta, comparator: &str) -> Self {
         let mut version = Self::empty();
         version.next_file_number = table.number.saturating_add(1);
@@ -59,7 +62,7 @@ impl FolderVersion {
     ///
     /// # Errors
     /// [`ErrorKind::LimitExceeded`] if file numbers have run out; [`ErrorKind::InvalidInput`] if the
-    /// version contradicts itself: a table or blob number that is not below the next file number.
+    /// version contradicts itself: a table or blob number that is 0 or not below the next file number.
     pub fn build_manifest(&self) -> Result<BuiltManifest> {
         self.check_numbers()?;
         let manifest_number = self.next_file_number;
@@ -97,9 +100,8 @@ impl FolderVersion {
     fn check_numbers(&self) -> Result<()> {
         let tables = self.tables().map(|(_, table)| table.meta.number);
         let blobs = self.blob_files().map(|(_, file)| file.meta.number);
-        let greatest = tables.chain(blobs).max();
-        if greatest.is_some_and(|greatest| greatest >= self.next_file_number) {
-            return Err(Error::invalid(BUILD, "a file's number is not below the next file number"));
+        if tables.chain(blobs).any(|number| number == 0 || number >= self.next_file_number) {
+            return Err(Error::invalid(BUILD, "a file's number is 0 or not below the next file number"));
         }
         // One more number each for the MANIFEST and the log, and room for RocksDB to go on.
         if self.next_file_number > MAX_FILE_NUMBER / 2 {
@@ -198,6 +200,12 @@ mod tests {
         version.last_sequence = 0;
         let built = version.build_manifest().unwrap();
         assert_eq!(FolderVersion::replay(&built.manifest[..]).unwrap().version.last_sequence, 2);
+    }
+
+    #[test]
+    fn file_number_0_is_refused() {
+        let version = FolderVersion::of_one_table(table(0, None).meta, BYTEWISE_COMPARATOR);
+        assert_eq!(version.build_manifest().unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
     #[test]

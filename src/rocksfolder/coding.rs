@@ -25,11 +25,6 @@ impl<'a> Cursor<'a> {
         self.rest.is_empty()
     }
 
-    /// How many bytes are left.
-    pub(super) fn len(&self) -> usize {
-        self.rest.len()
-    }
-
     /// A corruption error about `what`.
     pub(super) fn corrupt(&self, what: &str) -> Error {
         Error::new(crate::ErrorKind::Corrupt, self.operation, format!("{what} is cut off or malformed"))

@@ -109,7 +109,7 @@ pub struct TableMeta {
     pub largest_sequence: u64,
     /// RocksDB's internal unique id of the file, never the null one (`table/unique_id_impl.h`).
     pub unique_id: Option<[u64; 2]>,
-    /// Orders tables of level 0; absent from MANIFESTs before RocksDB 7.8, never 0.
+    /// Orders tables of level 0; absent from MANIFESTs of older RocksDB (7.8.3 among them), never 0.
     pub epoch_number: Option<u64>,
     /// The oldest blob file that it points into; never 0.
     pub oldest_blob_file: Option<u64>,
