@@ -311,3 +311,33 @@ impl<'a> Reader<'a> {
         Ok(self.value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::metadata::tests::samples;
+
+    #[test]
+    fn a_reader_stops_at_the_segment_that_goes_over_the_limit_of_files() {
+        let object = encode(&samples::checkpoint()).unwrap();
+        let files = samples::checkpoint().files().count();
+        let read = |files_before| {
+            let mut rest = Format::METADATA.unframe(&object)?;
+            let fields = std::iter::from_fn(|| wire::take_field(&mut rest).unwrap());
+            let mut reader = None;
+            for (number, bytes) in fields {
+                let result = match &mut reader {
+                    None => Reader::new(bytes).map(|new| {
+                        reader = Some(Reader { files: files_before, ..new });
+                    }),
+                    Some(reader) => reader.take(number, bytes),
+                };
+                result.map_err(|fault| fault.of_reader(DECODE))?;
+            }
+            Ok::<_, crate::Error>(())
+        };
+        assert!(read(MAX_FILES - files).is_ok());
+        assert_eq!(read(MAX_FILES - files + 1).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    }
+}
