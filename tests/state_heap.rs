@@ -5,11 +5,12 @@ mod state_model;
 
 use std::collections::BTreeMap;
 
+use icecore::keygroup::MaxParallelism;
 use icecore::layout::ContentHash;
 use icecore::metadata::StateSchema;
 use icecore::state::heap::{ChunkName, HeapBackend, HeapRestore, HeapSnapshot};
 use proptest::prelude::*;
-use state_model::{Model, Subject, max_parallelism, operation, ranges};
+use state_model::{Model, Operation, Subject, max_parallelism, operation, ranges};
 
 fn chunks_of(snapshot: &HeapSnapshot) -> BTreeMap<ChunkName, Vec<u8>> {
     let write = |name: ChunkName| {
@@ -90,5 +91,26 @@ proptest! {
             }
         }
         prop_assert_eq!(files, now);
+    }
+}
+
+#[test]
+fn a_snapshot_is_written_on_another_thread_while_the_backend_goes_on_writing() {
+    const ROUNDS: u32 = 2_000;
+    let max = MaxParallelism::new(8).unwrap();
+    let mut subject = Subject::over(HeapBackend::new(max, max.all_groups()).unwrap()).unwrap();
+    let place = |key: u32| (key.to_string(), Vec::new());
+    for key in 0..ROUNDS {
+        subject.apply(&Operation::SetValue(place(key), key));
+    }
+    let snapshot = subject.context.backend_mut().snapshot();
+    let before = chunks_of(&snapshot);
+    let writer = std::thread::spawn(move || (0..10).map(|_| chunks_of(&snapshot)).collect::<Vec<_>>());
+    for key in 0..ROUNDS {
+        subject.apply(&Operation::SetValue(place(key), key + 1));
+        subject.apply(&Operation::ClearValue(place(key / 2)));
+    }
+    for chunks in writer.join().unwrap() {
+        assert!(chunks == before, "a later write shows in the snapshot");
     }
 }

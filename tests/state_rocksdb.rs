@@ -9,6 +9,7 @@ use std::time::Duration;
 use icecore::ErrorKind;
 use icecore::env::{Clock, SystemClock};
 use icecore::keygroup::{KeyGroupRange, MaxParallelism};
+use icecore::layout::ContentHash;
 use icecore::metadata::{StateKind, StateSchema};
 use icecore::state::heap::{HeapBackend, HeapRestore};
 use icecore::state::rocksdb::{RocksDbBackend, RocksDbOptions};
@@ -125,6 +126,32 @@ fn foreign_key_groups_are_gone_for_good_once_a_folder_was_opened_for_fewer() {
     let found = rows(&mut open(&target, 0, 127).unwrap(), "bids");
     let expected: Vec<_> = (40..=42).flat_map(|group| (0..20).map(move |key| row(group, key))).collect();
     assert_eq!(found.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn files_that_hold_only_foreign_key_groups_are_deleted_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("restored");
+    let small = RocksDbOptions { target_file_bytes: 64 << 10, ..options() };
+    let mut backend = RocksDbBackend::create(&folder.path().join("live"), max(), max().all_groups(), small).unwrap();
+    let id = backend.open_state(&schema("bids")).unwrap();
+    // Two overlapping files at level 0, so that the compaction writes new ones rather than moves one.
+    for round in ["first", "second"] {
+        for (group, key) in (0..128).flat_map(|group| (0..10).map(move |key| (group, key))) {
+            // Incompressible: other hashes in every row.
+            let hash = |part: u32| ContentHash::of(&[row(group, key), row(0, part)].concat()).0;
+            backend.put(id, &row(group, key), &(0..64).flat_map(hash).collect::<Vec<u8>>()).unwrap();
+        }
+        backend.create_checkpoint(&folder.path().join(round), &SystemClock::new()).unwrap();
+    }
+    let family = backend.db().cf_handle("bids").unwrap();
+    backend.db().compact_range_cf(family, None::<&[u8]>, None::<&[u8]>);
+    let files = |backend: &RocksDbBackend| backend.db().live_files().unwrap().len();
+    let before = files(&backend);
+    assert!(before > 20, "only {before} files; the test shows nothing");
+    backend.create_checkpoint(&target, &SystemClock::new()).unwrap();
+    let restored = open(&target, 64, 65).unwrap();
+    assert!(files(&restored) < before / 4, "{} of {before} files are left", files(&restored));
 }
 
 #[test]

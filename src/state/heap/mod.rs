@@ -1,8 +1,8 @@
 //! Keyed state in memory, with snapshots that hold the writer up for one pointer per state.
 //!
-//! Each named state is a persistent sorted map from row key to value ([`table`]). A snapshot is a clone
+//! Each named state is a persistent sorted map from row key to value (`table.rs`). A snapshot is a clone
 //! of those maps' roots; it can be sent to another thread and written out there, one chunk a state and
-//! key group ([`chunk`]), while the backend goes on writing. Rows are written in key order and nothing
+//! key group (`chunk.rs`), while the backend goes on writing. Rows are written in key order and nothing
 //! else enters a chunk, so a group that did not change gives the same bytes and the same hash; and the
 //! backend knows which groups changed since which snapshot, so such a group need not even be written
 //! again to find that out.

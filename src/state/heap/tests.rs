@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::table::touched;
 use super::*;
 use crate::error::ErrorKind;
@@ -253,4 +255,33 @@ fn the_bytes_of_a_chunk_are_the_documented_ones() {
     expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 2]);
     expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 46]);
     assert_eq!(sound_chunk(), sealed(expected));
+}
+
+proptest! {
+    #[test]
+    fn hostile_rows_are_refused_or_are_the_one_spelling_of_what_they_hold(
+        rows in prop::collection::vec((prop::collection::vec(0_u8..5, 0..4), prop::collection::vec(any::<u8>(), 0..4)), 0..4),
+        tail in prop::collection::vec(any::<u8>(), 0..20),
+        count in 0_u64..4,
+    ) {
+        let head = b"ICEHEAP\n\0\0\0\x01\0\0\0\x10\0\x03\x04bids";
+        let mut body = head.to_vec();
+        for (key, value) in rows {
+            body.extend([[key.len() as u8].to_vec(), key, [value.len() as u8].to_vec(), value].concat());
+        }
+        // Mostly a proper end, sometimes anything.
+        match tail.len() {
+            0..15 => {
+                body.push(0);
+                body.extend_from_slice(&count.to_be_bytes());
+                body.extend_from_slice(&(body.len() as u64).to_be_bytes());
+            }
+            _ => body.extend_from_slice(&tail),
+        }
+        let hostile = sealed(body);
+        let mut restore = HeapRestore::new(max(), max().all_groups(), &[schema("bids")]).unwrap();
+        if restore.add_chunk(hostile.as_slice()).is_ok() {
+            prop_assert_eq!(bytes_of(&restore.finish().unwrap().snapshot(), &chunk(3, "bids")), hostile);
+        }
+    }
 }

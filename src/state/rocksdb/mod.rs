@@ -187,7 +187,7 @@ impl RocksDbBackend {
             let family = self.family_of(schema)?;
             let failed = |error| from_rocksdb(OPERATION, &schema.name, error);
             for bounds in [RowBounds { start: &[], end: Some(&start) }, RowBounds { start: &end, end: None }] {
-                let Some((first, last)) = self.first_and_last(family, bounds).map_err(failed)? else { continue };
+                let Some((first, last)) = self.first_and_last(family, bounds)? else { continue };
                 // Whole files go at once; the rest is covered by one tombstone, no wider than its rows.
                 let beyond = [&last[..], &[0]].concat();
                 self.db.delete_file_in_range_cf(family, &first, &beyond).map_err(failed)?;
@@ -197,17 +197,14 @@ impl RocksDbBackend {
         Ok(())
     }
 
-    fn first_and_last(
-        &self,
-        family: &ColumnFamily,
-        bounds: RowBounds<'_>,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, ::rocksdb::Error> {
+    /// The keys of the first and the last row within `bounds`.
+    fn first_and_last(&self, family: &ColumnFamily, bounds: RowBounds<'_>) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
         let mut rows = self.db.raw_iterator_cf_opt(family, read_options(bounds));
         rows.seek_to_first();
         let first = rows.key().map(<[u8]>::to_vec);
         rows.seek_to_last();
         let last = rows.key().map(<[u8]>::to_vec);
-        rows.status()?;
+        rows.status().map_err(|error| from_rocksdb("find the rows to drop", self.folder.display(), error))?;
         Ok(first.zip(last))
     }
 
