@@ -6,8 +6,10 @@
 
 mod ids;
 mod job;
+mod place;
 mod tag;
 
 pub use ids::{CheckpointId, ContentHash, Epoch, JobId, OperatorId, Uid};
 pub use job::{CheckpointFolder, JobLayout, METADATA_NAME, RefName, SubtaskName, key_group_folder, subtask_folder};
+pub use place::Place;
 pub use tag::{FileKind, SharedName, Tag};
