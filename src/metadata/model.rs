@@ -1,6 +1,7 @@
 //! What a `_metadata` says, as Rust values.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::keygroup::KeyGroupRange;
 use crate::layout::{CheckpointFolder, CheckpointId, ContentHash, Epoch, FileKind, JobId, OperatorId};
@@ -175,8 +176,8 @@ pub enum Encoding {
 /// What RocksDB's MANIFEST says of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableInfo {
-    /// Name of the column family it belongs to.
-    pub column_family: String,
+    /// Name of the column family it belongs to; one allocation for all tables of a family.
+    pub column_family: Arc<str>,
     /// Its level in the tree.
     pub level: u32,
     /// Smallest user key.
