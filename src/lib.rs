@@ -5,9 +5,11 @@
 
 pub mod env;
 mod error;
+pub mod gc;
 pub mod keygroup;
 pub mod layout;
 pub mod metadata;
+pub mod ownership;
 pub mod store;
 
 pub use error::{Error, ErrorKind, Result};

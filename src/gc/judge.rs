@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
+use super::holdings::Holdings;
 use super::plan::{Reason, is_blocked};
 use crate::layout::{CheckpointFolder, CheckpointId, Epoch, Place};
 use crate::ownership::{Blocker, JobView};
-use crate::registry::Registry;
 use crate::store::StorePath;
 
 /// How far a tenure's checkpoints are. Take it *before* the objects are listed: an object listed
@@ -85,30 +85,32 @@ impl fmt::Display for Keep {
 #[derive(Debug)]
 pub struct Judge<'a> {
     view: &'a JobView,
-    registry: Option<&'a Registry>,
+    holdings: &'a dyn Holdings,
     epoch: Epoch,
     progress: &'a Progress,
-    /// Requests and answers of the own epoch that may go.
-    done_requests: &'a BTreeSet<StorePath>,
+    /// Requests, answers and stray lists of the own epoch that have done their service.
+    done: &'a BTreeSet<StorePath>,
     referenced: HashSet<StorePath>,
     condemned: HashSet<StorePath>,
     blockers: Vec<Blocker>,
 }
 
 impl<'a> Judge<'a> {
-    /// A judge for the owner of `epoch`. The view must have been read under it.
+    /// A judge for the owner of `epoch`. The order matters: `progress` was taken first, then the view
+    /// was read, under this epoch; what is judged is listed afterwards. `done` names what else of the
+    /// own epoch may go ([`crate::ownership::requests::Inbox::done`], [`super::Collector::stray_lists`]).
     pub fn new(
         view: &'a JobView,
-        registry: Option<&'a Registry>,
+        holdings: &'a dyn Holdings,
         epoch: Epoch,
         progress: &'a Progress,
-        done_requests: &'a BTreeSet<StorePath>,
+        done: &'a BTreeSet<StorePath>,
     ) -> Self {
         let readable = view.checkpoints.values().filter_map(|checkpoint| checkpoint.content.as_ref().ok());
         let referenced = readable.flat_map(|metadata| view.references(metadata)).collect();
         let condemned = view.lists.iter().flat_map(|list| list.content.objects.iter().cloned()).collect();
         let blockers = view.all_blockers();
-        Self { view, registry, epoch, progress, done_requests, referenced, condemned, blockers }
+        Self { view, holdings, epoch, progress, done, referenced, condemned, blockers }
     }
 
     /// What stands in the way of deletions.
@@ -130,7 +132,7 @@ impl<'a> Judge<'a> {
         }
         match place {
             Place::Foreign => Fate::Kept(Keep::Foreign),
-            Place::Shared(name) if self.registry.is_some_and(|registry| registry.contains(name)) => {
+            Place::Shared(name) if self.holdings.holds(name) => {
                 Fate::Kept(Keep::Held)
             }
             Place::Shared(name) => self.data(path, name.tag.epoch, name.tag.checkpoint),
@@ -143,7 +145,7 @@ impl<'a> Judge<'a> {
             Place::Claim(epoch) | Place::Start(epoch) | Place::End(epoch) => {
                 self.record(*epoch, Keep::InUse, Reason::SupersededEpoch)
             }
-            // A list of the own epoch that the view does not count was removed meanwhile.
+            Place::List(..) if self.done.contains(path) => Fate::Goes(Reason::VoidList),
             Place::List(epoch, _) => self.record(*epoch, Keep::Condemned, Reason::VoidList),
             Place::Pin(name) => match self.view.pins.contains_key(name) {
                 true if self.view.checkpoints.contains_key(&name.folder) => Fate::Kept(Keep::InUse),
@@ -152,7 +154,7 @@ impl<'a> Judge<'a> {
             },
             Place::Ref(name) if self.view.refs.contains_key(name) => Fate::Kept(Keep::InUse),
             Place::Ref(name) => self.record(name.writer, Keep::InUse, Reason::VoidRef),
-            Place::Request(..) | Place::Answer(..) if self.done_requests.contains(path) => {
+            Place::Request(..) | Place::Answer(..) if self.done.contains(path) => {
                 Fate::Goes(Reason::Request)
             }
             Place::Request(epoch, _) | Place::Answer(epoch, _) => {

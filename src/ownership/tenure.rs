@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobLayout, Uid};
 use crate::metadata::{Claim, ControlRecord, End, Start};
-use crate::store::{Store, StoreRef};
+use crate::store::{StorePath, StoreRef};
 
 /// How often a commit's look is tried when the store answers it with a passing error. The checkpoint
 /// is not complete before one of them succeeds; after the last the tenure ends.
@@ -232,7 +232,7 @@ impl Tenure {
         Ok(())
     }
 
-    async fn look_for_commit(&self, path: &crate::store::StorePath) -> Result<()> {
+    async fn look_for_commit(&self, path: &StorePath) -> Result<()> {
         let mut wait_ms = LOOK_FIRST_WAIT_MS;
         for attempt in 1..=LOOK_ATTEMPTS {
             let error = match self.look().await {

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobLayout, RefName, Uid};
-use crate::metadata::{CheckpointMetadata, Condemned, Location, Start};
-use crate::store::{ObjectMeta, StorePath};
+use crate::metadata::{CheckpointMetadata, Condemned, FileEntry, Location, Start};
+use crate::store::StorePath;
 
 use super::epochs::Epochs;
 
@@ -201,6 +201,11 @@ impl JobView {
     /// path is left out; [`Self::all_blockers`] reports it.
     pub fn references<'a>(&'a self, metadata: &'a CheckpointMetadata) -> impl Iterator<Item = StorePath> + 'a {
         metadata.files().filter_map(move |file| self.object_of(metadata.folder(), &file.location))
+    }
+
+    /// The object in which one file of `metadata` lies.
+    pub fn object_at(&self, metadata: &CheckpointMetadata, file: &FileEntry) -> Option<StorePath> {
+        self.object_of(metadata.folder(), &file.location)
     }
 
     /// The checkpoints that count and reference `object`.
