@@ -10,17 +10,24 @@
 //!   to survive.
 //! - **Read-after-write, list-after-write.** After that `Ok`, every `stat`, `read` and `list` that
 //!   starts later, from anywhere, sees the object; after a delete's `Ok`, none does.
+//! - **Folders** are not things of their own: one is there exactly as long as an object lies below it.
 //! - **Ambiguity.** After an error or a dropped future the object may be there, may not, or may
 //!   appear later. Nobody concludes anything from an absence then (design 4.7).
 //!
 //! icecore never writes a name twice, so nothing here says what overwriting does.
 //! The conformance suite (feature `test-support`) checks an implementation against this contract.
 
+pub mod local;
+#[cfg(feature = "memory")]
+pub mod opendal;
 mod path;
+#[cfg(feature = "test-support")]
+pub mod testing;
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,7 +35,10 @@ use futures::stream::BoxStream;
 
 use crate::error::Result;
 
-pub use path::StorePath;
+pub use local::LocalStore;
+#[cfg(feature = "memory")]
+pub use opendal::OpendalStore;
+pub use path::{MAX_COMPONENT_BYTES, MAX_PATH_BYTES, StorePath};
 
 /// A shared handle to a store.
 pub type StoreRef = Arc<dyn Store>;
@@ -71,6 +81,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Deletes objects. One result each, in order; deleting what is not there is `Ok`.
     async fn delete(&self, paths: &[StorePath]) -> Vec<Result<()>>;
+
+    /// Frees what writers that crashed left below the folder `prefix` (everywhere with `None`):
+    /// temporary files, open multipart uploads. Answers how many it removed. Never an object.
+    ///
+    /// An implementation must leave alone what it knows to be in use, and a writer whose unfinished
+    /// object is removed all the same must fail to finish it: `older_than` is politeness, and no
+    /// safety rests on it. A store that leaves nothing behind has nothing to do here.
+    async fn remove_unfinished(&self, prefix: Option<&StorePath>, older_than: Duration) -> Result<u64> {
+        let _ = (prefix, older_than);
+        Ok(0)
+    }
 }
 
 /// One name directly below a folder.
