@@ -5,12 +5,14 @@
 
 pub mod env;
 mod error;
+pub mod gc;
 pub mod keygroup;
 pub mod layout;
 pub mod metadata;
 pub mod restore;
 pub mod rocksfolder;
 pub mod state;
+pub mod ownership;
 pub mod store;
 pub mod transfer;
 

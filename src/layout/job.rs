@@ -191,6 +191,21 @@ impl JobLayout {
         self.root.join(&format!("pins/{name}"))
     }
 
+    /// `job-<id>/refs/<cp>.<writer>.<uid>`.
+    pub fn reference(&self, name: &RefName) -> Result<StorePath> {
+        self.root.join(&format!("refs/{name}"))
+    }
+
+    /// `job-<id>/requests/<epoch>-<uid>`: a request to the owner of that epoch, and to no other.
+    pub fn request(&self, owner: Epoch, uid: Uid) -> Result<StorePath> {
+        self.root.join(&format!("requests/{owner}-{uid}"))
+    }
+
+    /// `job-<id>/requests/<epoch>-<uid>.answer`.
+    pub fn answer(&self, owner: Epoch, uid: Uid) -> Result<StorePath> {
+        self.root.join(&format!("requests/{owner}-{uid}.answer"))
+    }
+
     /// `job-<id>/requests`.
     pub fn requests(&self) -> Result<StorePath> {
         self.root.join("requests")

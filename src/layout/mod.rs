@@ -6,6 +6,7 @@
 
 mod ids;
 mod job;
+mod place;
 mod tag;
 
 pub(crate) use ids::check_name;
@@ -13,4 +14,6 @@ pub use ids::{CheckpointId, ContentHash, Epoch, JobId, OperatorId, Uid};
 pub use job::{
     CheckpointFolder, JobLayout, METADATA_NAME, RefName, SubtaskName, key_group_folder, operator_folder, subtask_folder,
 };
+pub use job::{CheckpointFolder, JobLayout, METADATA_NAME, RefName, SubtaskName, key_group_folder, subtask_folder};
+pub use place::Place;
 pub use tag::{FileKind, SharedName, Tag};

@@ -1,0 +1,294 @@
+//! Carrying plans out for one tenure: condemn, list, look, delete, confirm (D1-D5).
+//!
+//! The collector remembers every object from the moment it is condemned until its delete is
+//! confirmed, so a write that failed, a store that is down for a while and a future that was dropped
+//! on the way lose nothing: the next call goes on. Deletes may be repeated freely, since a name is
+//! never used twice.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::holdings::Holdings;
+use super::plan::{GcPlan, PlannedObject};
+use super::report::{Failed, GcReport};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{CheckpointFolder, Place, RefName, Uid};
+use crate::metadata::{Condemned, ControlRecord};
+use crate::ownership::{JobView, Tenure};
+use crate::store::StorePath;
+
+/// The most objects that one condemned list names. Longer plans become several lists, each with a
+/// look of its own.
+pub const CONDEMNED_BATCH_OBJECTS: usize = 4_096;
+/// The most objects of one delete call; S3 takes a thousand.
+pub const DELETE_BATCH_OBJECTS: usize = 1_000;
+
+/// Deletes for one tenure. Calls may come from several tasks; one is carried out at a time.
+#[derive(Debug)]
+pub struct Collector {
+    tenure: Arc<Tenure>,
+    holdings: Arc<dyn Holdings>,
+    /// One execution, pin or unpin at a time.
+    pub(super) turn: tokio::sync::Mutex<()>,
+    pending: Mutex<VecDeque<Batch>>,
+    /// Pins that were published since the plans' views may have been read.
+    pub(super) pinned: Mutex<BTreeMap<RefName, CheckpointFolder>>,
+}
+
+/// Objects that are condemned together.
+#[derive(Clone, Debug)]
+struct Batch {
+    id: Uid,
+    dropped: Vec<CheckpointFolder>,
+    /// Not yet confirmed gone, in the order of deletion.
+    objects: Vec<PlannedObject>,
+    /// The names under which a list was written, or may have been: a failed write can land later
+    /// (A1). The last one is the list that is visible, if `is_listed`.
+    lists: Vec<StorePath>,
+    is_listed: bool,
+}
+
+impl Collector {
+    /// A collector for `tenure`, with nothing pending.
+    pub fn new(tenure: Arc<Tenure>, holdings: Arc<dyn Holdings>) -> Self {
+        let (pending, pinned) = (Mutex::default(), Mutex::default());
+        Self { tenure, holdings, turn: tokio::sync::Mutex::new(()), pending, pinned }
+    }
+
+    /// The tenure it deletes for.
+    pub fn tenure(&self) -> &Arc<Tenure> {
+        &self.tenure
+    }
+
+    /// How many lists are not finished.
+    pub fn pending_lists(&self) -> usize {
+        self.pending.lock().len()
+    }
+
+    /// Carries a plan out, after whatever is pending. Checks again what may have changed since the
+    /// plan was made: objects that something holds by now stay, and a plan that drops a checkpoint
+    /// that was pinned meanwhile is refused as a whole.
+    pub async fn execute(&self, plan: GcPlan) -> GcReport {
+        let _turn = self.turn.lock().await;
+        let mut report = GcReport::default();
+        match self.tenure.check().and_then(|()| self.admit(&plan)) {
+            Ok(()) => {
+                self.condemn(plan, &mut report);
+                self.work_off(&mut report).await;
+            }
+            Err(error) => report.stopped = Some(error),
+        }
+        self.count_pending(&mut report);
+        report
+    }
+
+    /// Goes on with what earlier executions left unconfirmed.
+    pub async fn retry(&self) -> GcReport {
+        let _turn = self.turn.lock().await;
+        let mut report = GcReport::default();
+        self.work_off(&mut report).await;
+        self.count_pending(&mut report);
+        report
+    }
+
+    /// Lists of this tenure that the view shows and nothing waits for: their writing failed, they
+    /// landed late, and what they name was deleted by another list (A1). The sweep may remove them.
+    pub fn stray_lists(&self, view: &JobView) -> impl Iterator<Item = StorePath> {
+        let pending: BTreeSet<StorePath> =
+            self.pending.lock().iter().flat_map(|batch| batch.lists.iter().cloned()).collect();
+        let own = view.lists.iter().filter(|list| list.epoch == self.tenure.epoch());
+        let strays: Vec<_> = own.map(|list| list.path.clone()).filter(|path| !pending.contains(path)).collect();
+        strays.into_iter()
+    }
+
+    /// Whether a drop of `folder` is under way.
+    pub(super) fn is_dropping(&self, folder: CheckpointFolder) -> bool {
+        self.pending.lock().iter().any(|batch| batch.dropped.contains(&folder))
+    }
+
+    fn admit(&self, plan: &GcPlan) -> Result<()> {
+        if plan.job != *self.tenure.layout().job() {
+            return Err(Error::invalid("collect", format!("the plan is for job {}", plan.job)));
+        }
+        let pinned = self.pinned.lock();
+        match plan.dropped.iter().find(|dropped| pinned.values().any(|folder| *folder == dropped.folder)) {
+            None => Ok(()),
+            Some(dropped) => Err(Error::new(ErrorKind::Changed, "drop a checkpoint", "it was pinned after the plan was made")
+                .with_object(dropped.folder)
+                .with_advice("make a new plan")),
+        }
+    }
+
+    /// D1: from here on none of these objects is handed out again.
+    fn condemn(&self, plan: GcPlan, report: &mut GcReport) {
+        for dropped in &plan.dropped {
+            self.holdings.release(dropped.folder.checkpoint);
+        }
+        let mut objects = Vec::with_capacity(plan.objects.len());
+        for object in plan.objects {
+            match object.shared_name() {
+                _ if !self.may_delete(&object) => report.kept.push(object.path),
+                Some(name) if !self.holdings.condemn(name) => report.kept.push(object.path),
+                _ => objects.push(object),
+            }
+        }
+        let mut named = HashSet::with_capacity(objects.len());
+        objects.retain(|object| named.insert(object.path.clone()));
+        let mut dropped: Vec<_> = plan.dropped.iter().map(|dropped| dropped.folder).collect();
+        dropped.sort();
+        dropped.dedup();
+        let mut pending = self.pending.lock();
+        for chunk in objects.chunks(CONDEMNED_BATCH_OBJECTS) {
+            pending.push_back(Batch {
+                id: Uid::random(&*self.tenure.env().randomness),
+                dropped: std::mem::take(&mut dropped),
+                objects: chunk.to_vec(),
+                lists: Vec::new(),
+                is_listed: false,
+            });
+        }
+    }
+
+    /// Whatever a plan says: nothing that icecore did not write, nothing of another job, and no record
+    /// of this epoch or a greater one.
+    fn may_delete(&self, object: &PlannedObject) -> bool {
+        let place = Place::of(self.tenure.layout(), &object.path);
+        place.as_ref() == Some(&object.place)
+            && match object.place {
+                Place::Foreign => false,
+                Place::Claim(epoch) | Place::Start(epoch) | Place::End(epoch) => epoch < self.tenure.epoch(),
+                _ => true,
+            }
+    }
+
+    async fn work_off(&self, report: &mut GcReport) {
+        let ids: Vec<Uid> = self.pending.lock().iter().map(|batch| batch.id).collect();
+        let mut epochs_stuck = false;
+        for id in ids {
+            if let Err(error) = self.work_off_batch(id, &mut epochs_stuck, report).await {
+                report.stopped = Some(error);
+                return;
+            }
+        }
+    }
+
+    /// D2-D5 for one batch. An error means that nothing more may be tried now.
+    async fn work_off_batch(&self, id: Uid, epochs_stuck: &mut bool, report: &mut GcReport) -> Result<()> {
+        self.tenure.check()?;
+        self.publish_list(id).await?; // D2
+        self.tenure.look().await?; // D3
+        self.delete_objects(id, epochs_stuck, report).await; // D4
+        self.remove_lists(id, report).await; // D5
+        Ok(())
+    }
+
+    async fn publish_list(&self, id: Uid) -> Result<()> {
+        let Some(batch) = self.read(id, Batch::clone) else {
+            return Ok(());
+        };
+        if batch.is_listed {
+            return Ok(());
+        }
+        let (epoch, uid) = (self.tenure.epoch(), Uid::random(&*self.tenure.env().randomness));
+        let path = self.tenure.layout().condemned_list(epoch, uid)?;
+        let objects = batch.objects.into_iter().map(|object| object.path).collect();
+        let bytes = Condemned { epoch, uid, dropped: batch.dropped, objects }.encode()?;
+        // Noted first: from here on the list may be there, whatever the answer is (A1).
+        self.change(id, |batch| batch.lists.push(path.clone()));
+        self.tenure.store().put(&path, Bytes::from(bytes)).await?;
+        self.change(id, |batch| batch.is_listed = true);
+        Ok(())
+    }
+
+    async fn delete_objects(&self, id: Uid, epochs_stuck: &mut bool, report: &mut GcReport) {
+        let objects = self.read(id, |batch| batch.objects.clone()).unwrap_or_default();
+        let (indexes, rest): (Vec<_>, Vec<_>) =
+            objects.into_iter().partition(|object| matches!(object.place, Place::Metadata(_)));
+        let (records, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_epoch_record);
+        for chunk in indexes.chunks(DELETE_BATCH_OBJECTS) {
+            // An index whose files are gone must not be left behind.
+            if !self.delete_chunk(id, chunk, report).await {
+                return;
+            }
+        }
+        for chunk in rest.chunks(DELETE_BATCH_OBJECTS) {
+            self.delete_chunk(id, chunk, report).await;
+        }
+        for record in records {
+            // E1: each is confirmed before the next, so that a look cannot miss a greater claim.
+            if *epochs_stuck || !self.delete_chunk(id, std::slice::from_ref(&record), report).await {
+                *epochs_stuck = true;
+                return;
+            }
+        }
+    }
+
+    /// Deletes and notes what is confirmed. Returns whether all of it is.
+    async fn delete_chunk(&self, id: Uid, chunk: &[PlannedObject], report: &mut GcReport) -> bool {
+        let paths: Vec<_> = chunk.iter().map(|object| object.path.clone()).collect();
+        let results = self.tenure.store().delete(&paths).await;
+        let mut confirmed = HashSet::new();
+        let mut results = results.into_iter();
+        for object in chunk {
+            match results.next() {
+                Some(Ok(())) => {
+                    report.deleted_objects += 1;
+                    report.deleted_bytes = report.deleted_bytes.saturating_add(object.size_bytes);
+                    confirmed.insert(&object.path);
+                }
+                Some(Err(error)) => report.failed.push(Failed { path: object.path.clone(), reason: error.to_string() }),
+                None => {
+                    let reason = "the store gave no answer for it".to_owned();
+                    report.failed.push(Failed { path: object.path.clone(), reason });
+                }
+            }
+        }
+        for name in chunk.iter().filter(|object| confirmed.contains(&object.path)).filter_map(PlannedObject::shared_name) {
+            self.holdings.forget(name);
+        }
+        self.change(id, |batch| batch.objects.retain(|object| !confirmed.contains(&object.path)));
+        confirmed.len() == chunk.len()
+    }
+
+    /// Removes the lists of a batch once nothing of it is left, and forgets the batch.
+    async fn remove_lists(&self, id: Uid, report: &mut GcReport) {
+        let Some(lists) = self.read(id, |batch| batch.objects.is_empty().then(|| batch.lists.clone())).flatten() else {
+            return;
+        };
+        let results = self.tenure.store().delete(&lists).await;
+        let all_answered = results.len() == lists.len();
+        let mut all_gone = all_answered;
+        for (path, result) in lists.into_iter().zip(results) {
+            if let Err(error) = result {
+                all_gone = false;
+                report.failed.push(Failed { path, reason: error.to_string() });
+            }
+        }
+        if all_gone {
+            self.pending.lock().retain(|batch| batch.id != id);
+        }
+    }
+
+    fn read<T>(&self, id: Uid, read: impl FnOnce(&Batch) -> T) -> Option<T> {
+        self.pending.lock().iter().find(|batch| batch.id == id).map(read)
+    }
+
+    fn change(&self, id: Uid, change: impl FnOnce(&mut Batch)) {
+        if let Some(batch) = self.pending.lock().iter_mut().find(|batch| batch.id == id) {
+            change(batch);
+        }
+    }
+
+    fn count_pending(&self, report: &mut GcReport) {
+        let pending = self.pending.lock();
+        report.pending_lists = pending.len() as u64;
+        report.pending_objects = pending.iter().map(|batch| batch.objects.len() as u64).sum();
+    }
+}
+
+fn is_epoch_record(object: &PlannedObject) -> bool {
+    matches!(object.place, Place::Claim(_) | Place::Start(_) | Place::End(_))
+}

@@ -1,0 +1,194 @@
+//! Planning to drop checkpoints.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use futures::StreamExt;
+
+use super::plan::{Dropped, GcPlan, PlannedObject, Reason, Refused, is_blocked};
+use crate::error::Result;
+use crate::layout::{CheckpointFolder, Place, SharedName};
+use crate::metadata::CheckpointMetadata;
+use crate::ownership::{Blocker, JobView};
+use crate::store::{ObjectMeta, Store, StorePath};
+
+/// What keeps a checkpoint from being dropped, if anything does. In this order: it does not count,
+/// it cannot be read, a pin or another job holds it, it is the newest (R1).
+pub fn refusal(view: &JobView, folder: CheckpointFolder) -> Option<Refused> {
+    let refused = |why: String| Some(Refused { folder, why });
+    let Some(checkpoint) = view.checkpoints.get(&folder) else {
+        return refused("it is no checkpoint that counts".to_owned());
+    };
+    if let Err(unreadable) = &checkpoint.content {
+        return refused(format!("its index cannot be read: {}; only `icecore repair` removes it", unreadable.reason));
+    }
+    let holds: Vec<String> = view.holds(folder).map(|hold| hold.path.to_string()).collect();
+    if !holds.is_empty() {
+        return refused(format!("held by {}; remove the hold first", holds.join(", ")));
+    }
+    // Its number keeps later ones from being given twice (I3).
+    if view.newest().is_some_and(|newest| newest.folder.checkpoint == folder.checkpoint) {
+        return refused("it is the newest checkpoint; take another one first".to_owned());
+    }
+    None
+}
+
+/// Plans to drop checkpoints, each with the reason that people are told: their folders, and the
+/// shared files that no other checkpoint that counts references.
+///
+/// A dry run: whether a checkpoint in flight holds one of these files is asked by the execution.
+/// Work grows with all that the job keeps; a coordinator that has a registry uses [`plan_released`].
+///
+/// # Errors
+/// What the store says of listing the folders.
+pub async fn plan_drop(store: &dyn Store, view: &JobView, drops: &[(CheckpointFolder, String)]) -> Result<GcPlan> {
+    let (mut plan, going) = choose(view, drops);
+    let blockers = view.all_blockers();
+    plan.block(&blockers);
+    let staying: HashSet<StorePath> = view
+        .checkpoints
+        .values()
+        .filter(|checkpoint| !going.contains(&checkpoint.folder))
+        .filter_map(|checkpoint| checkpoint.content.as_ref().ok())
+        .flat_map(|metadata| view.references(metadata))
+        .collect();
+    let mut freed = BTreeMap::new();
+    for folder in &going {
+        if let Some(Ok(metadata)) = view.checkpoints.get(folder).map(|checkpoint| &checkpoint.content) {
+            note_shared(view, metadata, &mut freed);
+        }
+    }
+    freed.retain(|path, _| !staying.contains(path));
+    add_shared(&mut plan, &blockers, freed);
+    add_folders(store, view, &mut plan, &blockers, &going, &staying).await?;
+    Ok(plan.in_order())
+}
+
+/// Plans to drop checkpoints whose freed shared files the registry has named: work grows with what
+/// goes, not with what exists.
+///
+/// # Errors
+/// What the store says of listing the folders.
+pub async fn plan_released(
+    store: &dyn Store,
+    view: &JobView,
+    drops: &[(CheckpointFolder, String)],
+    freed: impl IntoIterator<Item = ObjectMeta>,
+) -> Result<GcPlan> {
+    let (mut plan, going) = choose(view, drops);
+    let blockers = view.all_blockers();
+    plan.block(&blockers);
+    let freed = freed
+        .into_iter()
+        .filter(|object| matches!(Place::of(&view.layout, &object.path), Some(Place::Shared(_))))
+        .map(|object| (object.path, object.size_bytes))
+        .collect();
+    add_shared(&mut plan, &blockers, freed);
+    add_folders(store, view, &mut plan, &blockers, &going, &HashSet::new()).await?;
+    Ok(plan.in_order())
+}
+
+/// Plans to delete what an aborted checkpoint of this tenure left: its folder, and the shared objects
+/// that the registry says it alone created, failed uploads among them (I9). Its `_metadata` must never
+/// have been written.
+///
+/// # Errors
+/// What the store says of listing the folder.
+pub async fn plan_abort(
+    store: &dyn Store,
+    view: &JobView,
+    folder: CheckpointFolder,
+    created: impl IntoIterator<Item = SharedName>,
+) -> Result<GcPlan> {
+    let mut plan = GcPlan::empty(view.layout.job().clone());
+    if view.checkpoints.contains_key(&folder) {
+        plan.refused.push(Refused { folder, why: "it is complete".to_owned() });
+        return Ok(plan);
+    }
+    let blockers = view.all_blockers();
+    plan.block(&blockers);
+    let mut objects = BTreeMap::new();
+    for name in created {
+        // Nobody asked for its length: it may not even be there.
+        objects.insert(view.layout.shared_object(&name)?, 0);
+    }
+    add_shared(&mut plan, &blockers, objects);
+    add_folders(store, view, &mut plan, &blockers, &BTreeSet::from([folder]), &HashSet::new()).await?;
+    for object in &mut plan.objects {
+        object.reason = Reason::FinishedOrphan;
+    }
+    Ok(plan.in_order())
+}
+
+fn choose(view: &JobView, drops: &[(CheckpointFolder, String)]) -> (GcPlan, BTreeSet<CheckpointFolder>) {
+    let mut plan = GcPlan::empty(view.layout.job().clone());
+    let mut going = BTreeSet::new();
+    for (folder, why) in drops {
+        if going.contains(folder) {
+            continue;
+        }
+        if let Some(blocker) = view.blocks_everything() {
+            plan.refused.push(Refused { folder: *folder, why: format!("{} cannot be read", blocker.object) });
+        } else if let Some(refused) = refusal(view, *folder) {
+            plan.refused.push(refused);
+        } else {
+            going.insert(*folder);
+            plan.dropped.push(Dropped { folder: *folder, why: why.clone() });
+        }
+    }
+    (plan, going)
+}
+
+/// Notes the shared objects of this job that `metadata` references, with the length that is known.
+fn note_shared(view: &JobView, metadata: &CheckpointMetadata, freed: &mut BTreeMap<StorePath, u64>) {
+    for (file, path) in metadata.files().filter_map(|file| Some((file, view.object_at(metadata, file)?))) {
+        if matches!(Place::of(&view.layout, &path), Some(Place::Shared(_))) {
+            let end_bytes = file.offset_bytes.saturating_add(file.stored_size_bytes);
+            let size_bytes = freed.entry(path).or_default();
+            *size_bytes = end_bytes.max(*size_bytes);
+        }
+    }
+}
+
+fn add_shared(plan: &mut GcPlan, blockers: &[Blocker], freed: BTreeMap<StorePath, u64>) {
+    for (path, size_bytes) in freed {
+        let Some(place) = path.file_name().parse().ok().map(Place::Shared) else {
+            continue;
+        };
+        if is_blocked(blockers, &place) {
+            plan.add_blocked(size_bytes);
+        } else {
+            plan.add(PlannedObject { path, size_bytes, reason: Reason::UnreferencedShared, place });
+        }
+    }
+}
+
+async fn add_folders(
+    store: &dyn Store,
+    view: &JobView,
+    plan: &mut GcPlan,
+    blockers: &[Blocker],
+    going: &BTreeSet<CheckpointFolder>,
+    staying: &HashSet<StorePath>,
+) -> Result<()> {
+    for folder in going {
+        let root = view.layout.checkpoint(*folder)?;
+        let mut listing = store.list(Some(&root));
+        while let Some(object) = listing.next().await {
+            let ObjectMeta { path, size_bytes } = object?;
+            let (reason, place) = match Place::of(&view.layout, &path) {
+                Some(place @ Place::Metadata(_)) => (Reason::DroppedIndex, place),
+                Some(place @ Place::Private(_)) => (Reason::DroppedPrivate, place),
+                _ => {
+                    plan.add_foreign(path);
+                    continue;
+                }
+            };
+            if is_blocked(blockers, &place) || staying.contains(&path) {
+                plan.add_blocked(size_bytes);
+            } else {
+                plan.add(PlannedObject { path, size_bytes, reason, place });
+            }
+        }
+    }
+    Ok(())
+}
