@@ -3,16 +3,19 @@
 #![warn(missing_docs)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+pub mod coordinator;
 pub mod env;
 mod error;
 pub mod gc;
 pub mod keygroup;
 pub mod layout;
 pub mod metadata;
+pub mod ownership;
+pub mod registry;
 pub mod restore;
 pub mod rocksfolder;
+pub mod snapshot;
 pub mod state;
-pub mod ownership;
 pub mod store;
 pub mod transfer;
 

@@ -121,11 +121,7 @@ impl Coordinator {
         Ok((retention, plan, report))
     }
 
-    async fn drop_now(
-        &self,
-        view: &mut JobView,
-        drops: &[(CheckpointFolder, String)],
-    ) -> Result<(GcPlan, GcReport)> {
+    async fn drop_now(&self, view: &mut JobView, drops: &[(CheckpointFolder, String)]) -> Result<(GcPlan, GcReport)> {
         let (going, refused) = self.choose(view, drops);
         let mut freed = Vec::new();
         for (folder, _) in &going {
@@ -225,7 +221,7 @@ impl Coordinator {
         if fresh.start.as_ref().map(|start| start.epoch) != Some(self.tenure.epoch()) {
             self.tenure.look().await?;
         }
-        let mut done = self.inbox.done(&self.tenure);
+        let mut done = self.inbox.done(&self.tenure)?;
         done.extend(self.collector.stray_lists(&fresh));
         let plan = {
             let judge = Judge::new(&fresh, &*self.registry, self.tenure.epoch(), &progress, &done);

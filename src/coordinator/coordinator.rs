@@ -15,9 +15,9 @@ use super::pending::Pending;
 use super::recover::recover;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gc::Collector;
 use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout};
 use crate::metadata::{CheckpointKind, SourcePosition};
-use crate::gc::Collector;
 use crate::ownership::requests::Inbox;
 use crate::ownership::{JobView, Tenure};
 use crate::registry::Registry;
@@ -162,9 +162,7 @@ impl Coordinator {
         let newest = self.state.lock().completed.keys().next_back().copied();
         match newest {
             None => Ok(None),
-            Some(folder) => {
-                read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await.map(Some)
-            }
+            Some(folder) => read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await.map(Some),
         }
     }
 
@@ -202,9 +200,12 @@ impl Coordinator {
     /// As [`Coordinator::trigger`]; [`ErrorKind::InvalidInput`] for a path inside a job's folder.
     pub fn trigger_savepoint(&self, path: &StorePath) -> Result<Trigger> {
         if path.as_str().starts_with("job-") {
-            return Err(Error::invalid("trigger a savepoint", "the path lies in a job's folder, where retention rules")
-                .with_object(path)
-                .with_advice("name a path that does not begin with `job-`"));
+            return Err(Error::invalid(
+                "trigger a savepoint",
+                "the path lies in a job's folder, where retention rules",
+            )
+            .with_object(path)
+            .with_advice("name a path that does not begin with `job-`"));
         }
         self.begin(CheckpointKind::Savepoint, |_| Ok(path.clone()))
     }

@@ -73,7 +73,8 @@ impl Coordinator {
         let unreferenced = self.registry.abort(checkpoint);
         {
             let mut state = self.state.lock();
-            let folder = (pending.trigger.kind != CheckpointKind::Savepoint).then(|| pending.trigger.checkpoint_folder());
+            let folder =
+                (pending.trigger.kind != CheckpointKind::Savepoint).then(|| pending.trigger.checkpoint_folder());
             state.leftovers.add(folder, unreferenced);
             state.last_end = Some(self.env.clock.monotonic());
             if pending.trigger.kind != CheckpointKind::Savepoint {
@@ -174,4 +175,3 @@ enum Progress {
     Done(Acknowledged),
     Commit(Box<Pending>),
 }
-

@@ -203,8 +203,7 @@ mod tests {
         let times = [10 * 60_000, 50 * 60_000, 13 * HOUR_MS];
         let all: Vec<_> = (0..60).map(|n| at(n + 1, (n / 3) * DAY_MS + times[(n % 3) as usize])).collect();
         let only = |hourly, daily, weekly| {
-            let mut plan =
-                RetentionPlan::new(RetentionPolicy { last: 0, hourly, daily, weekly }, &all);
+            let mut plan = RetentionPlan::new(RetentionPolicy { last: 0, hourly, daily, weekly }, &all);
             plan.keep.retain(|_, reasons| reasons.iter().any(|r| *r != KeptBecause::Newest));
             kept(&plan)
         };

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use crate::error::ErrorKind;
 use crate::layout::{CheckpointId, SharedName};
+use crate::registry::{ObjectStatus, Registry};
 
 /// The side of the shared-file registry that faces the collector.
 pub trait Holdings: fmt::Debug + Send + Sync {
@@ -38,4 +40,31 @@ impl Holdings for NoHoldings {
     }
 
     fn forget(&self, _name: &SharedName) {}
+}
+
+impl Holdings for Registry {
+    fn holds(&self, name: &SharedName) -> bool {
+        // A registry that cannot tell holds it: nothing is deleted on a guess.
+        self.status(name).map_or(true, ObjectStatus::is_needed)
+    }
+
+    fn release(&self, checkpoint: CheckpointId) {
+        match Registry::release(self, checkpoint) {
+            Ok(_) => {}
+            // Released before, or never registered, as full checkpoints are.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => tracing::error!(%error, %checkpoint, "registry"),
+        }
+    }
+
+    fn condemn(&self, name: &SharedName) -> bool {
+        Registry::condemn(self, &[*name]).is_ok_and(|condemned| condemned.contains(name))
+    }
+
+    fn forget(&self, name: &SharedName) {
+        if let Err(error) = Registry::forget(self, &[*name]) {
+            // Objects that it never knew, such as orphans of other tenures, are the usual case.
+            tracing::debug!(%error, %name, "registry");
+        }
+    }
 }

@@ -14,6 +14,5 @@ pub use ids::{CheckpointId, ContentHash, Epoch, JobId, OperatorId, Uid};
 pub use job::{
     CheckpointFolder, JobLayout, METADATA_NAME, RefName, SubtaskName, key_group_folder, operator_folder, subtask_folder,
 };
-pub use job::{CheckpointFolder, JobLayout, METADATA_NAME, RefName, SubtaskName, key_group_folder, subtask_folder};
 pub use place::Place;
 pub use tag::{FileKind, SharedName, Tag};

@@ -13,10 +13,10 @@ use super::handle::{SnapshotStats, SubtaskHandle, Trigger};
 use super::local::{FileSource, Known, LocalFile, LocalSnapshot};
 use super::plan::UploadPlan;
 use crate::env::Env;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::layout::{CheckpointId, ContentHash, SubtaskName, operator_folder, subtask_folder};
 use crate::metadata::{CheckpointKind, Encoding, FileEntry, FileIdentity, Location};
-use crate::store::{Store, StorePath, StoreRef};
+use crate::store::{StorePath, StoreRef};
 use crate::transfer::{NoProgress, Progress, TransferLimits, hash_file, upload_bytes, upload_file};
 
 /// Files up to this size are read into memory once, hashed there and sent from there.
@@ -174,8 +174,7 @@ impl Snapshotter {
         let (size_bytes, hash) = match &file.source {
             FileSource::Path { path, size_bytes } => {
                 let progress = &*self.options.progress;
-                let hash =
-                    upload_file(&*self.store, &self.env, path, *size_bytes, None, &target, progress).await?;
+                let hash = upload_file(&*self.store, &self.env, path, *size_bytes, None, &target, progress).await?;
                 (*size_bytes, hash)
             }
             FileSource::Made(make) => {
@@ -209,11 +208,7 @@ impl Snapshotter {
     }
 
     /// The file's bytes, or how to get them, and their hash. Reads small files once.
-    async fn content(
-        &self,
-        file: &LocalFile,
-        hash: Option<ContentHash>,
-    ) -> Result<(Content, u64, ContentHash, bool)> {
+    async fn content(&self, file: &LocalFile, hash: Option<ContentHash>) -> Result<(Content, u64, ContentHash, bool)> {
         match (&file.source, hash) {
             (FileSource::Path { path, size_bytes }, Some(hash)) => {
                 Ok((Content::File(path.clone()), *size_bytes, hash, false))
@@ -261,9 +256,7 @@ impl Snapshotter {
     }
 
     fn difference(&self, trigger: &Trigger, set: &FileSet) -> (Option<CheckpointId>, Vec<FileEntry>, Vec<StorePath>) {
-        let base = (trigger.kind == CheckpointKind::Incremental)
-            .then(|| self.base_of(trigger))
-            .flatten();
+        let base = (trigger.kind == CheckpointKind::Incremental).then(|| self.base_of(trigger)).flatten();
         let change = set.since(base.as_ref().unwrap_or(&FileSet::default()));
         let replaced: std::collections::HashSet<&StorePath> = change.added.iter().map(|e| &e.local_name).collect();
         let removed = change.removed.iter().map(|entry| &entry.local_name);
