@@ -56,6 +56,13 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_name_is_still_one_component_of_a_store_path() {
+        let name = ChunkName { key_group: 32_767, state: "s".repeat(128) }.to_string();
+        assert!(name.parse::<ChunkName>().is_ok());
+        assert_eq!(crate::store::StorePath::new(name.as_str()).unwrap().file_name(), name);
+    }
+
+    #[test]
     fn other_spellings_are_refused() {
         for hostile in ["", "7", "7.bids", "07.bids.state", "+7.bids.state", "65536.b.state", "7..state", "7.a/b.state"]
         {

@@ -85,6 +85,27 @@ fn taking_a_snapshot_touches_no_row_and_the_next_write_only_its_path() {
 }
 
 #[test]
+fn listing_chunks_and_changes_looks_at_groups_not_at_their_rows() {
+    const ROWS: u32 = 50_000;
+    // One descent of the tree: its depth times the comparisons in a node, generously.
+    const MAX_TOUCHED_A_GROUP: u64 = 60;
+    let (mut backend, ids) = backend(&["bids"]);
+    for number in 0..ROWS {
+        backend.put(ids[0], &row((number % GROUPS) as KeyGroup, &number.to_be_bytes()), b"value").unwrap();
+    }
+    let base = backend.snapshot();
+    backend.put(ids[0], &row(3, b"new"), b"").unwrap();
+    let snapshot = backend.snapshot();
+    touched::take();
+    assert_eq!(snapshot.changed_since(base.generation()).len(), 1);
+    let by_changes = touched::take();
+    assert!((1..=MAX_TOUCHED_A_GROUP).contains(&by_changes), "changes touched {by_changes} rows");
+    assert_eq!(snapshot.chunks().len(), GROUPS as usize);
+    let by_chunks = touched::take();
+    assert!(by_chunks <= MAX_TOUCHED_A_GROUP * u64::from(GROUPS), "chunks touched {by_chunks} rows");
+}
+
+#[test]
 fn a_snapshot_does_not_see_later_writes() {
     let (mut backend, ids) = backend(&["bids"]);
     backend.put(ids[0], &row(1, b"put"), b"before").unwrap();
