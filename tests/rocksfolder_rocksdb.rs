@@ -13,7 +13,7 @@ use icecore::rocksfolder::{
     BYTEWISE_COMPARATOR, BuiltManifest, FolderFile, FolderVersion, ONE_TABLE_NUMBER, RocksFolder, blob_name, table_name,
 };
 use rocksdb::{BlockBasedOptions, ColumnFamilyDescriptor, DB, IteratorMode, Options, SstFileWriter, WriteBatch};
-use rocksfolder_support::{copy, copy_file, db_bench, have_rocksdb_tools, ldb};
+use rocksfolder_support::{copy, copy_file, copy_or_link, db_bench, have_rocksdb_tools, ldb};
 
 type Rows = BTreeMap<String, Vec<(Box<[u8]>, Box<[u8]>)>>;
 
@@ -262,6 +262,64 @@ fn atomic_flushes_and_reused_logs_are_read() {
     assert!(edits.iter().any(|edit| edit.atomic_group_remaining > Some(0)), "no atomic group was written");
     assert!((5..=8).contains(&content(FileKind::Wal)[6]), "no log was reused");
     assert_eq!(rows_in(to.path()), expect);
+}
+
+#[test]
+fn a_copy_made_under_a_writer_is_one_cut_through_all_column_families() {
+    let path = tempfile::tempdir().unwrap();
+    let mut db_options = options("default");
+    db_options.set_recycle_log_file_num(2);
+    let names = FAMILIES.map(String::from);
+    let db = open_with(path.path(), &db_options, &names);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Every batch puts one key into each family; families fill, and are flushed, at different paces.
+            for index in 0u32.. {
+                let mut batch = WriteBatch::default();
+                for (size, name) in [20, 90, 300].into_iter().zip(FAMILIES) {
+                    batch.put_cf(&db.cf_handle(name).unwrap(), index.to_be_bytes(), vec![b'x'; size]);
+                }
+                db.write(batch).unwrap();
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                std::thread::sleep(std::time::Duration::from_micros(300));
+            }
+        });
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| copies_are_cuts(path.path(), &names)));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        checked.unwrap();
+    });
+}
+
+fn copies_are_cuts(path: &Path, names: &[String]) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let (mut copies, mut with_tables) = (0, 0);
+    while copies < 10 || with_tables < 3 {
+        assert!(std::time::Instant::now() < deadline, "only {copies} copies could be made");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let to = tempfile::tempdir().unwrap();
+        let copied = RocksFolder::read(path).and_then(|folder| {
+            copy_or_link(&folder, to.path())?;
+            Ok((folder.is_still_current()?, folder))
+        });
+        let folder = match copied {
+            Ok((true, folder)) => folder,
+            Ok((false, _)) => continue,
+            Err(error) if error.kind() == icecore::ErrorKind::Changed => continue,
+            Err(error) => panic!("{error}"),
+        };
+        let rows = rows(&open(to.path()), names);
+        let count = rows["default"].len();
+        assert!(count > 0);
+        for (name, rows) in &rows {
+            let keys = rows.iter().map(|row| row.0.to_vec());
+            assert!(keys.eq((0..count as u32).map(|index| index.to_be_bytes().to_vec())), "{name}: {}", rows.len());
+        }
+        copies += 1;
+        with_tables += usize::from(folder.version().tables().count() > 0);
+    }
 }
 
 #[test]
