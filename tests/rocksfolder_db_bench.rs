@@ -11,7 +11,7 @@ use icecore::ErrorKind;
 use icecore::layout::FileKind;
 use icecore::rocksfolder::log::{LogReader, LogWriter};
 use icecore::rocksfolder::{FolderVersion, RocksFolder};
-use rocksfolder_support::{copy_or_link, db_bench, have_rocksdb_tools, ldb};
+use rocksfolder_support::{copy, copy_or_link, db_bench, have_rocksdb_tools, ldb};
 
 const FAMILIES_AND_BLOBS: [&str; 6] = [
     "--benchmarks=fillrandom,deleterandom,overwrite",
@@ -159,6 +159,41 @@ fn a_separate_log_folder_is_refused() {
         let made = made(&["--benchmarks=fillrandom", "--num=10", &format!("--wal_dir={}", logs.path().display())]);
         let error = RocksFolder::read(made.path()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+}
+
+#[test]
+fn a_compressed_log_is_copied_to_its_last_whole_record() {
+    if have_rocksdb_tools("a compressed log") {
+        let made = made(&["--benchmarks=fillrandom", "--num=200", "--wal_compression=zstd", "--sync=1"]);
+        let to = tempfile::tempdir().unwrap();
+        let folder = RocksFolder::read(made.path()).unwrap();
+        copy(&folder, to.path()).unwrap();
+        assert!(folder.version().tables().count() == 0, "meant to be in the log alone");
+        assert_eq!(keys_of(to.path()), keys_of(made.path()));
+        assert!(keys_of(to.path()).len() > 80);
+    }
+}
+
+#[test]
+fn a_rebuilt_manifest_is_read_by_rocksdb_as_the_version_it_was_made_from() {
+    if !have_rocksdb_tools("a rebuilt MANIFEST") {
+        return;
+    }
+    for shape in [&FAMILIES_AND_BLOBS[..], &MANY_TABLES] {
+        let made = made(shape);
+        let folder = RocksFolder::read(made.path()).unwrap();
+        let to = tempfile::tempdir().unwrap();
+        copy_or_link(&folder, to.path()).unwrap();
+        let built = folder.version().build_manifest().unwrap();
+        std::fs::write(to.path().join(&built.name), &built.manifest).unwrap();
+        std::fs::write(to.path().join("CURRENT"), &built.current).unwrap();
+        let rebuilt = RocksFolder::read(to.path()).unwrap();
+        let (theirs, original) = (dump_by_ldb(&rebuilt), dump_by_us(folder.version()));
+        assert_eq!((theirs.tables, theirs.blobs), (original.tables, original.blobs));
+        assert!(theirs.logs.values().all(|log| *log >= folder.version().next_file_number));
+        assert!(rebuilt.files().iter().all(|file| file.kind != FileKind::Wal), "a log of the original counts");
+        ldb(&[&format!("--db={}", to.path().display()), "checkconsistency"]);
     }
 }
 

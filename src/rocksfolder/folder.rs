@@ -108,7 +108,7 @@ impl RocksFolder {
                 Ok((version, files)) if seen.holds(path)? => {
                     return Ok(Self { path: path.to_path_buf(), version, files, seen });
                 }
-                Err(error) if seen.holds(path)? => return Err(error),
+                Err(error) if error.kind() != ErrorKind::Changed && seen.holds(path)? => return Err(error),
                 // Whatever was found, it was found in a folder that was changing: look again.
                 Ok(_) | Err(_) => {}
             }

@@ -26,7 +26,7 @@ pub(super) fn collect(
     files.extend(log_files(path, &version, &listing)?);
     if let Some(number) = listing.newest_options {
         let name = format!("OPTIONS-{number:06}");
-        let content = read_small(path, &name, MAX_OPTIONS_BYTES)?;
+        let content = read_small(path, &name, MAX_OPTIONS_BYTES).map_err(gone_since_listed)?;
         if let Some(wal_dir) = foreign_wal_dir(&content, path).filter(|_| !options.logs_are_in_folder) {
             let message = format!("its write-ahead log lies in another folder, `{wal_dir}` (option wal_dir)");
             return Err(Error::new(ErrorKind::Unsupported, READ, message)
@@ -129,7 +129,7 @@ fn log_files(path: &Path, version: &FolderVersion, listing: &Listing) -> Result<
     for number in &numbers {
         let name = names::wal_name(*number);
         let io = |error| Error::io(READ, path.join(&name).display(), error);
-        let file = open(path, &name)?;
+        let file = open(path, &name).map_err(gone_since_listed)?;
         let mut length = file.metadata().map_err(io)?.len();
         if Some(number) == numbers.last() {
             let mut reader = LogReader::new(std::io::BufReader::new(file).take(length), *number);
@@ -174,6 +174,11 @@ fn check_length(path: &Path, name: &str, expected_bytes: u64) -> Result<()> {
         return Err(Error::corrupt(READ, object.display(), message));
     }
     Ok(())
+}
+
+/// A file that the list had and that is gone was replaced, with or without an edit in the MANIFEST.
+fn gone_since_listed(error: Error) -> Error {
+    if error.kind() == ErrorKind::NotFound { error.with_kind(ErrorKind::Changed) } else { error }
 }
 
 fn not_plain(object: &Path) -> Error {

@@ -254,3 +254,16 @@ fn a_table_that_vanishes_because_the_database_moved_on_is_looked_for_again() {
     let folder = RocksFolder::read_with(made.path(), options).unwrap();
     assert_eq!((folder.version().tables().count(), folder.version().last_sequence), (0, 9));
 }
+
+#[test]
+fn options_that_are_replaced_while_the_folder_is_read_are_looked_for_again() {
+    let made = Made::with_table(|table| TableMeta { unique_id: Some([5, 6]), ..table });
+    let replace = |_: &FileIdentity| {
+        let _ = std::fs::remove_file(made.path().join("OPTIONS-000003"));
+        made.put("OPTIONS-000004", b"[DBOptions]\n");
+        true
+    };
+    let options = ReadOptions { is_known: Some(&replace), ..ReadOptions::default() };
+    let folder = RocksFolder::read_with(made.path(), options).unwrap();
+    assert!(folder.files().iter().any(|file| file.name == "OPTIONS-000004"));
+}
