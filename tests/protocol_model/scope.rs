@@ -27,7 +27,7 @@ impl Scope {
     /// A running owner that drops a checkpoint, and three claimants.
     pub const FOUR: Scope = Scope { coordinators: 4, ids: 2, booted_with: 2, deletions: [1, 0, 0, 0], faults: 0 };
 
-    /// The same world, or a larger one if `ICECORE_MODEL_SCOPE=large` is set (hours, and up to 20 GB).
+    /// The same world, or a larger one if `ICECORE_MODEL_SCOPE=large` is set (many minutes, gigabytes of memory).
     pub fn or_larger(self) -> Scope {
         if std::env::var_os("ICECORE_MODEL_SCOPE").is_none_or(|scope| scope != "large") {
             return self;
