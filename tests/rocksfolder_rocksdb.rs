@@ -123,7 +123,7 @@ fn live_tables_are_those_that_rocksdb_lists() {
         .filter_map(|file| {
             let table = file.table.clone()?;
             let keys = (Some(table.smallest_key), Some(table.largest_key));
-            Some((file.name.clone(), table.column_family, file.size_bytes, table.level, keys.0, keys.1))
+            Some((file.name.clone(), table.column_family.to_string(), file.size_bytes, table.level, keys.0, keys.1))
         })
         .collect();
     theirs.sort();
@@ -437,7 +437,7 @@ fn a_database_s_tables_tell_who_wrote_them() {
     let mut sessions = std::collections::BTreeSet::new();
     for file in folder.files().iter().filter(|file| file.kind == FileKind::Sst) {
         let read = TableProperties::read(&mut folder.open(file).unwrap(), file.size_bytes).unwrap();
-        assert_eq!(read.column_family, file.table.as_ref().map(|table| table.column_family.clone()));
+        assert_eq!(read.column_family, file.table.as_ref().map(|table| table.column_family.to_string()));
         assert_eq!(read.db_id, folder.version().db_id);
         assert_eq!(read.original_file_number.map(table_name).as_ref(), Some(&file.name));
         assert!(read.entries.unwrap() > 0 && read.external_version.is_none());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt;
 
-use super::coordinator::Coordinator;
+use super::core::Coordinator;
 use super::retention::{Candidate, RetentionPlan, RetentionPolicy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{self, GcPlan, GcReport, Judge, Progress, SweepScope};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::assemble::assemble;
 use super::chain::CompletedCheckpoint;
-use super::coordinator::{Acknowledged, Coordinator};
+use super::core::{Acknowledged, Coordinator};
 use super::pending::Pending;
 use crate::error::Result;
 use crate::layout::{CheckpointId, METADATA_NAME, SubtaskName};

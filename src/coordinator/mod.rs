@@ -14,7 +14,7 @@
 mod assemble;
 mod chain;
 mod collect;
-mod coordinator;
+mod core;
 mod lifecycle;
 mod listener;
 mod options;
@@ -23,7 +23,7 @@ mod recover;
 mod retention;
 
 pub use chain::CompletedCheckpoint;
-pub use coordinator::{Acknowledged, Coordinator, TickReport};
+pub use self::core::{Acknowledged, Coordinator, TickReport};
 pub use listener::CheckpointListener;
 pub use options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
 pub use retention::{Candidate, KeptBecause, RetentionPlan, RetentionPolicy};

@@ -56,7 +56,7 @@ impl Pending {
             Err(Error::new(ErrorKind::InvalidInput, "acknowledge a checkpoint", message).with_object(&handle.subtask))
         };
         let operator = self.operators.iter().find(|operator| operator.operator == handle.subtask.operator);
-        if !operator.is_some_and(|operator| handle.subtask.index < operator.parallelism) {
+        if operator.is_none_or(|operator| handle.subtask.index >= operator.parallelism) {
             return refuse("the job has no such subtask");
         }
         if (handle.backend == Backend::RocksDbFolder) != handle.key_groups.is_none() {

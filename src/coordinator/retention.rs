@@ -108,7 +108,7 @@ impl RetentionPlan {
     /// Applies `policy` to `candidates`, which may come in any order.
     pub fn new(policy: RetentionPolicy, candidates: &[Candidate]) -> Self {
         let mut newest_first = candidates.to_vec();
-        newest_first.sort_by(|a, b| b.folder.cmp(&a.folder));
+        newest_first.sort_by_key(|candidate| std::cmp::Reverse(candidate.folder));
         let mut plan = Self::default();
         let week = |ms: u64| (ms / DAY_MS + DAYS_FROM_MONDAY) / 7;
         let mut buckets = [

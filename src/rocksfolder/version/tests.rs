@@ -121,7 +121,7 @@ fn blob_files_that_no_table_can_point_into_are_not_live() {
     let live = |version: FolderVersion| version.blob_files().map(|(_, file)| file.meta.number).collect::<Vec<_>>();
     assert_eq!(live(replay(std::slice::from_ref(&edit)).unwrap().version), [11, 13]);
     let gone = VersionEdit { deleted_tables: vec![(0, 20), (0, 21)], ..VersionEdit::default() };
-    assert_eq!(live(replay(&[edit, gone]).unwrap().version), []);
+    assert!(live(replay(&[edit, gone]).unwrap().version).is_empty());
 }
 
 #[test]
