@@ -8,6 +8,7 @@ mod error;
 pub mod keygroup;
 pub mod layout;
 pub mod metadata;
+pub mod registry;
 pub mod store;
 
 pub use error::{Error, ErrorKind, Result};
