@@ -205,11 +205,12 @@ impl<'a> Reader<'a> {
     fn keep_order(&mut self, number: u8) -> Checked {
         let last = self.section;
         let in_order = match number {
+            // Segments belong to a subtask of the operator they stand in; `finish` finds those without.
             body::OPERATOR => last <= body::SUBTASK && self.segments.is_empty(),
             body::STATE => last <= body::STATE && !self.value.operators.is_empty(),
             body::SEGMENT | body::SUBTASK => last <= body::SUBTASK && !self.value.operators.is_empty(),
-            body::SOURCE => last <= body::SOURCE && self.segments.is_empty(),
-            body::PROPERTY => self.segments.is_empty(),
+            body::SOURCE => last <= body::SOURCE,
+            body::PROPERTY => true,
             body::CHECKPOINT => false,
             _ => true,
         };

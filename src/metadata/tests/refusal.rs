@@ -355,6 +355,11 @@ fn records_out_of_order_are_corrupt() {
     let source = record(body::SOURCE, &wire::Source::default().encode_to_vec());
     let property = record(body::PROPERTY, &wire::Property::default().encode_to_vec());
     let state = record(body::STATE, &wire::State { kind: 1, ..Default::default() }.encode_to_vec());
+    let next = wire::Operator { operator: "window".to_owned(), ..parts.operator.clone() };
+    let next_operator = record(body::OPERATOR, &next.encode_to_vec());
+    let mut with_segment = parts.subtask.clone();
+    with_segment.segments[0].sha256 = crate::layout::ContentHash::of(&parts.segment()).0.to_vec();
+    let names_it = record(body::SUBTASK, &with_segment.encode_to_vec());
     let empty = wire::Subtask { segments: vec![], ..parts.subtask.clone() };
     let subtask = record(body::SUBTASK, &empty.encode_to_vec());
     for order in [
@@ -366,6 +371,7 @@ fn records_out_of_order_are_corrupt() {
         vec![&first, &subtask],
         vec![&first, &operator, &segment],
         vec![&first, &operator, &segment, &operator],
+        vec![&first, &operator, &segment, &next_operator, &names_it],
         vec![&first, &operator, &segment, &source],
         vec![&first, &operator, &segment, &property],
         vec![&first, &operator, &subtask, &state],
@@ -377,7 +383,7 @@ fn records_out_of_order_are_corrupt() {
         let body: Vec<u8> = order.iter().flat_map(|record| record.iter().copied()).collect();
         assert_eq!(decode_body(&body).unwrap_err().kind(), ErrorKind::Corrupt, "{order:x?}");
     }
-    let sound = [first, operator, state, subtask, source, property].concat();
+    let sound = [first, operator, state, subtask, next_operator, segment, names_it, source, property].concat();
     assert!(decode_body(&sound).is_ok());
 }
 

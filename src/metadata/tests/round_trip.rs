@@ -71,9 +71,10 @@ fn epoch() -> impl Strategy<Value = Epoch> {
 }
 
 fn location(sha256: ContentHash, kind: FileKind) -> impl Strategy<Value = Location> {
-    let shared = (name(), epoch(), any::<[u64; 3]>(), any::<bool>()).prop_map(
-        move |(job, epoch, [generation, checkpoint, upload], same)| {
-            let hash = if same { sha256 } else { ContentHash::of(job.as_bytes()) };
+    let shared = (name(), epoch(), any::<[u64; 3]>(), any::<[bool; 2]>()).prop_map(
+        move |(job, epoch, [generation, checkpoint, upload], [same_hash, same_kind])| {
+            let hash = if same_hash { sha256 } else { ContentHash::of(job.as_bytes()) };
+            let kind = if same_kind { kind } else { FileKind::Blob };
             let tag = Tag { epoch, generation, checkpoint: CheckpointId(checkpoint), upload: Uid(upload) };
             let name = SharedName { hash, tag, kind };
             Location::InRoot(StorePath::new(format!("job-{job}/shared/{name}")).unwrap())
