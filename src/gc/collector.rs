@@ -116,9 +116,11 @@ impl Collector {
         let pinned = self.pinned.lock();
         match plan.dropped.iter().find(|dropped| pinned.values().any(|folder| *folder == dropped.folder)) {
             None => Ok(()),
-            Some(dropped) => Err(Error::new(ErrorKind::Changed, "drop a checkpoint", "it was pinned after the plan was made")
-                .with_object(dropped.folder)
-                .with_advice("make a new plan")),
+            Some(dropped) => {
+                Err(Error::new(ErrorKind::Changed, "drop a checkpoint", "it was pinned after the plan was made")
+                    .with_object(dropped.folder)
+                    .with_advice("make a new plan"))
+            }
         }
     }
 
@@ -246,7 +248,9 @@ impl Collector {
                 }
             }
         }
-        for name in chunk.iter().filter(|object| confirmed.contains(&object.path)).filter_map(PlannedObject::shared_name) {
+        for name in
+            chunk.iter().filter(|object| confirmed.contains(&object.path)).filter_map(PlannedObject::shared_name)
+        {
             self.holdings.forget(name);
         }
         self.change(id, |batch| batch.objects.retain(|object| !confirmed.contains(&object.path)));

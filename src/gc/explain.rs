@@ -43,7 +43,9 @@ pub fn explain(view: &JobView, judge: &Judge<'_>, path: &StorePath) -> Explanati
     let place = Place::of(&view.layout, path);
     let fate = place.as_ref().map(|place| judge.fate(path, place));
     let (goes, because) = match fate {
-        None => (false, format!("it is not in the folder of job {}, whose owner alone may delete it", view.layout.job())),
+        None => {
+            (false, format!("it is not in the folder of job {}, whose owner alone may delete it", view.layout.job()))
+        }
         Some(Fate::Kept(keep)) => (false, keep.to_string()),
         Some(Fate::Goes(reason)) => (true, format!("{reason}; the owner's next sweep deletes it")),
         Some(Fate::Blocked(reason)) => (false, format!("{reason}; it stays until what blocks it is readable or gone")),
@@ -60,7 +62,12 @@ pub fn explain(view: &JobView, judge: &Judge<'_>, path: &StorePath) -> Explanati
         goes,
         because,
         referenced_by: view.referenced_by(path).collect(),
-        condemned_by: view.lists.iter().filter(|list| list.content.objects.contains(path)).map(|list| list.path.clone()).collect(),
+        condemned_by: view
+            .lists
+            .iter()
+            .filter(|list| list.content.objects.contains(path))
+            .map(|list| list.path.clone())
+            .collect(),
         held_by: folder.map(|folder| view.holds(folder).map(|hold| hold.path.clone()).collect()).unwrap_or_default(),
         blocked_by: place.as_ref().filter(|_| is_blocked_now).map(blocking).unwrap_or_default(),
     }

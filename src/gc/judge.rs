@@ -132,9 +132,7 @@ impl<'a> Judge<'a> {
         }
         match place {
             Place::Foreign => Fate::Kept(Keep::Foreign),
-            Place::Shared(name) if self.holdings.holds(name) => {
-                Fate::Kept(Keep::Held)
-            }
+            Place::Shared(name) if self.holdings.holds(name) => Fate::Kept(Keep::Held),
             Place::Shared(name) => self.data(path, name.tag.epoch, name.tag.checkpoint),
             Place::Metadata(folder) if self.view.checkpoints.contains_key(folder) => Fate::Kept(Keep::Counts),
             Place::Metadata(folder) => self.data(path, folder.epoch, folder.checkpoint),
@@ -154,12 +152,8 @@ impl<'a> Judge<'a> {
             },
             Place::Ref(name) if self.view.refs.contains_key(name) => Fate::Kept(Keep::InUse),
             Place::Ref(name) => self.record(name.writer, Keep::InUse, Reason::VoidRef),
-            Place::Request(..) | Place::Answer(..) if self.done.contains(path) => {
-                Fate::Goes(Reason::Request)
-            }
-            Place::Request(epoch, _) | Place::Answer(epoch, _) => {
-                self.record(*epoch, Keep::InUse, Reason::Request)
-            }
+            Place::Request(..) | Place::Answer(..) if self.done.contains(path) => Fate::Goes(Reason::Request),
+            Place::Request(epoch, _) | Place::Answer(epoch, _) => self.record(*epoch, Keep::InUse, Reason::Request),
         }
     }
 

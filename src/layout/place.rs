@@ -64,7 +64,9 @@ impl Place {
             "pins" => Self::Pin(RefName::from_str(rest).ok()?),
             "refs" => Self::Ref(RefName::from_str(rest).ok()?),
             "requests" => match rest.strip_suffix(".answer") {
-                Some(name) => JobLayout::parse_condemned_name(name).ok().map(|(epoch, uid)| Self::Answer(epoch, uid))?,
+                Some(name) => {
+                    JobLayout::parse_condemned_name(name).ok().map(|(epoch, uid)| Self::Answer(epoch, uid))?
+                }
                 None => JobLayout::parse_condemned_name(rest).ok().map(|(epoch, uid)| Self::Request(epoch, uid))?,
             },
             _ => Self::read_in_checkpoint(folder.parse().ok()?, rest)?,

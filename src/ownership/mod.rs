@@ -20,6 +20,4 @@ mod view;
 
 pub use epochs::{EpochState, Epochs, MAX_EPOCH_OBJECTS};
 pub use tenure::{Claimed, Committed, LOOK_ATTEMPTS, Tenure, TenureEnd};
-pub use view::{
-    BlockScope, Blocker, CheckpointView, HoldView, JobView, ListView, NotCounting, Uncounted, Unreadable,
-};
+pub use view::{BlockScope, Blocker, CheckpointView, HoldView, JobView, ListView, NotCounting, Uncounted, Unreadable};

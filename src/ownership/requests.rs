@@ -43,13 +43,7 @@ pub struct Asked {
 /// # Errors
 /// [`ErrorKind::NotFound`] if no tenure is running (none began, or the last one has ended): claim the
 /// job. Otherwise what the store says; the request may then be there all the same.
-pub async fn ask(
-    store: &dyn Store,
-    layout: &JobLayout,
-    env: &Env,
-    kind: RequestKind,
-    argument: &str,
-) -> Result<Asked> {
+pub async fn ask(store: &dyn Store, layout: &JobLayout, env: &Env, kind: RequestKind, argument: &str) -> Result<Asked> {
     let owner = Epochs::list(store, layout).await?.living_owner().ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "ask a job's owner", "nobody runs the job")
             .with_object(layout.root())
@@ -135,7 +129,9 @@ impl Inbox {
             let path = layout.request(tenure.epoch(), *uid)?;
             match read_record::<Request>(&**tenure.store(), &path).await {
                 Ok(request) if request.uid == *uid => requests.push(request),
-                Ok(_) => self.answer(tenure, *uid, Outcome::Refused("it is a copy of another request".to_owned())).await?,
+                Ok(_) => {
+                    self.answer(tenure, *uid, Outcome::Refused("it is a copy of another request".to_owned())).await?
+                }
                 Err(error) if error.is_retryable() || is_missing(&error) => {}
                 Err(error) => self.answer(tenure, *uid, Outcome::Refused(error.to_string())).await?,
             }

@@ -225,9 +225,10 @@ impl Tenure {
             let message = format!("ids below {} are taken", state.next_checkpoint);
             return Err(Error::invalid("commit a checkpoint", message));
         }
-        let next = folder.checkpoint.0.checked_add(1).ok_or_else(|| {
-            Error::new(ErrorKind::LimitExceeded, "commit a checkpoint", "checkpoint ids are used up")
-        })?;
+        let next =
+            folder.checkpoint.0.checked_add(1).ok_or_else(|| {
+                Error::new(ErrorKind::LimitExceeded, "commit a checkpoint", "checkpoint ids are used up")
+            })?;
         state.next_checkpoint = CheckpointId(next);
         Ok(())
     }
@@ -240,9 +241,13 @@ impl Tenure {
                 Err(error) => error,
             };
             if error.kind() == ErrorKind::Fenced {
-                return Err(Error::new(ErrorKind::Fenced, "commit a checkpoint", "outcome unknown: ".to_owned() + error.message())
-                    .with_object(path)
-                    .with_advice("the successor decides whether the checkpoint counts"));
+                return Err(Error::new(
+                    ErrorKind::Fenced,
+                    "commit a checkpoint",
+                    "outcome unknown: ".to_owned() + error.message(),
+                )
+                .with_object(path)
+                .with_advice("the successor decides whether the checkpoint counts"));
             }
             if attempt == LOOK_ATTEMPTS || !error.is_retryable() {
                 self.finish(TenureEnd::OutcomeUnknown(path.to_string()));

@@ -51,12 +51,10 @@ impl JobView {
         let view = Self::read_once(store, layout).await?;
         match view.epochs.above(epoch) {
             None => Ok(view),
-            Some(greater) => Err(Error::new(
-                ErrorKind::Fenced,
-                "claim a job",
-                format!("epoch {greater} has claimed it meanwhile"),
-            )
-            .with_object(layout.root())),
+            Some(greater) => {
+                Err(Error::new(ErrorKind::Fenced, "claim a job", format!("epoch {greater} has claimed it meanwhile"))
+                    .with_object(layout.root()))
+            }
         }
     }
 
