@@ -18,8 +18,7 @@ pub(super) fn checkpoint(value: &CheckpointMetadata) -> Checked {
     text("the writer", &value.writer)?;
     at_most("operators", value.operators.len(), MAX_OPERATORS)?;
     ascending("operators", &value.operators, |operator| operator.operator.as_str())?;
-    let files = value.operators.iter().flat_map(|operator| &operator.subtasks).map(|subtask| subtask.files.len());
-    at_most("files", files.fold(0, usize::saturating_add), MAX_FILES)?;
+    total_files(value.operators.iter().flat_map(|operator| &operator.subtasks).map(|subtask| subtask.files.len()))?;
     for item in &value.operators {
         operator(item).map_err(|fault| fault.within(format_args!("operator `{}`", item.operator)))?;
     }
@@ -32,6 +31,10 @@ pub(super) fn checkpoint(value: &CheckpointMetadata) -> Checked {
         at_most("a property's value, bytes", value.len(), MAX_PROPERTY_BYTES)?;
     }
     Ok(())
+}
+
+fn total_files(counts: impl Iterator<Item = usize>) -> Checked {
+    at_most("files", counts.fold(0, usize::saturating_add), MAX_FILES)
 }
 
 fn text(what: &str, text: &str) -> Checked {
@@ -132,4 +135,16 @@ fn file(subtask: &SubtaskState, file: &FileEntry) -> Checked {
         at_most("the largest key, bytes", table.largest_key.len(), MAX_KEY_BYTES)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_counted_over_all_subtasks() {
+        assert!(total_files([MAX_FILES - 1, 1].into_iter()).is_ok());
+        assert!(total_files([MAX_FILES, 1].into_iter()).is_err());
+        assert!(total_files([usize::MAX, 2].into_iter()).is_err());
+    }
 }

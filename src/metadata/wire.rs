@@ -218,8 +218,6 @@ pub(super) struct Identity {
     pub largest_sequence: u64,
 }
 
-/// Claim, start, end, condemned list, pin, ref, request and answer share their field numbers'
-/// style, not a message; see `control_codec.rs`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Claim {
     #[prost(message, optional, tag = "1")]

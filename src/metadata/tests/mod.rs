@@ -4,4 +4,4 @@ mod control;
 mod damage;
 mod refusal;
 mod round_trip;
-mod samples;
+pub(super) mod samples;

@@ -9,23 +9,23 @@ use crate::layout::{
 use crate::metadata::*;
 use crate::store::StorePath;
 
-pub(super) fn path(text: &str) -> StorePath {
+pub(in crate::metadata) fn path(text: &str) -> StorePath {
     StorePath::new(text).unwrap()
 }
 
-pub(super) fn epoch(counter: u64) -> Epoch {
+pub(in crate::metadata) fn epoch(counter: u64) -> Epoch {
     Epoch { counter, uid: Uid(0xe0 + counter) }
 }
 
-pub(super) fn folder(checkpoint: u64) -> CheckpointFolder {
+pub(in crate::metadata) fn folder(checkpoint: u64) -> CheckpointFolder {
     CheckpointFolder { checkpoint: CheckpointId(checkpoint), epoch: epoch(3) }
 }
 
-pub(super) fn hold(checkpoint: u64) -> RefName {
+pub(in crate::metadata) fn hold(checkpoint: u64) -> RefName {
     RefName { folder: folder(checkpoint), writer: epoch(4), uid: Uid(checkpoint) }
 }
 
-pub(super) fn table_file(number: u64) -> FileEntry {
+pub(in crate::metadata) fn table_file(number: u64) -> FileEntry {
     let sha256 = ContentHash::of(&number.to_le_bytes());
     let tag = Tag { epoch: epoch(3), generation: 1, checkpoint: CheckpointId(7), upload: Uid(number) };
     let name = SharedName { hash: sha256, tag, kind: FileKind::Sst };
@@ -55,7 +55,7 @@ pub(super) fn table_file(number: u64) -> FileEntry {
     }
 }
 
-pub(super) fn small_file(name: &str, kind: FileKind) -> FileEntry {
+pub(in crate::metadata) fn small_file(name: &str, kind: FileKind) -> FileEntry {
     FileEntry {
         local_name: path(name),
         kind,
@@ -72,7 +72,7 @@ pub(super) fn small_file(name: &str, kind: FileKind) -> FileEntry {
 }
 
 /// Two operators, three subtasks, every kind of location.
-pub(super) fn checkpoint() -> CheckpointMetadata {
+pub(in crate::metadata) fn checkpoint() -> CheckpointMetadata {
     let subtask = |index, first, last, backend, files| SubtaskState {
         index,
         key_groups: KeyGroupRange::new(first, last),
@@ -134,11 +134,11 @@ pub(super) fn checkpoint() -> CheckpointMetadata {
     }
 }
 
-pub(super) fn start() -> Start {
+pub(in crate::metadata) fn start() -> Start {
     Start { epoch: epoch(4), adopted: vec![folder(5), folder(7)], refs: vec![hold(5)], pins: vec![hold(5), hold(7)] }
 }
 
-pub(super) fn condemned() -> Condemned {
+pub(in crate::metadata) fn condemned() -> Condemned {
     Condemned {
         epoch: epoch(4),
         uid: Uid(1),
