@@ -7,17 +7,17 @@ mod ownership_support;
 use icecore::ErrorKind;
 use icecore::gc::SweepScope;
 use icecore::store::testing::{Fault, FaultyStore, Rule, Step};
-use ownership_support::World;
+use ownership_support::{Style, World};
 
 async fn run_one(step: Step, n: u64, fault: Fault) -> bool {
     let when = format!("{step:?} {n} {fault:?}");
     let world = World::new();
-    world.party().await.live().await.unwrap();
+    world.party().await.live(Style::Keeping).await.unwrap();
     let store = FaultyStore::new(world.store());
     store.inject(Rule::on(step).nth(n), fault).unwrap();
     let first = world.party_on(store.clone()).await;
     if let Ok(first) = &first {
-        let outcome = first.live().await;
+        let outcome = first.live(Style::Forgetting).await;
         assert!(outcome.is_ok() || store.fired() > 0, "{when}: {outcome:?}");
         if first.tenure.check().is_ok() {
             // The store works again: nothing may be left undone.
@@ -36,12 +36,12 @@ async fn run_one(step: Step, n: u64, fault: Fault) -> bool {
     }
     world.assert_sound(&format!("{when}, landed")).await;
     // A claim that lands late may be the greater one.
-    if second.live().await.is_err() {
+    if second.live(Style::Keeping).await.is_err() {
         assert!(second.tenure.check().is_err(), "{when}");
     }
     world.assert_sound(&format!("{when}, second life")).await;
     let last = world.party().await;
-    last.live().await.unwrap();
+    last.live(Style::Keeping).await.unwrap();
     for _ in 0..2 {
         last.sweep(SweepScope::Everything).await.unwrap().into_result().unwrap();
     }
@@ -202,4 +202,43 @@ async fn a_collection_whose_future_is_dropped_is_finished_by_the_next_call() {
         assert!(party.collector.retry().await.is_finished());
         world.assert_nothing_unreferenced().await;
     }
+}
+
+/// The model's first lesson: a checkpoint whose list could not be written counts for a successor, so
+/// a file that it shares with another dropped checkpoint must wait for it.
+#[tokio::test]
+async fn a_file_shared_with_a_checkpoint_whose_list_failed_waits_for_that_list() {
+    let world = World::new();
+    let store = FaultyStore::new(world.store());
+    let party = world.party_on(store.clone()).await.unwrap();
+    let first = party.checkpoint().await.unwrap();
+    let second = party.checkpoint().await.unwrap();
+    party.checkpoint_reusing([].into()).await.unwrap();
+    let lists = Rule::on(Step::Put).path_contains("/condemned/");
+    store.inject(lists.clone().times(2), Fault::Fail(ErrorKind::Io)).unwrap();
+    assert!(party.drop_checkpoints(&[second]).await.unwrap().stopped.is_some());
+    // The registry holds what both shared for neither now.
+    assert!(party.drop_checkpoints(&[first]).await.unwrap().stopped.is_some());
+    world.dropped.lock().clear();
+    world.assert_sound("two lists failed").await;
+    let successor = world.party().await;
+    assert_eq!(successor.adopted.checkpoints.len(), 3);
+    assert!(!party.collector.retry().await.is_finished());
+    world.assert_sound("after the successor started").await;
+}
+
+#[tokio::test]
+async fn a_pin_whose_writing_failed_holds_its_checkpoint_for_the_tenure() {
+    let world = World::new();
+    let store = FaultyStore::new(world.store());
+    let party = world.party_on(store.clone()).await.unwrap();
+    let first = party.checkpoint().await.unwrap();
+    party.checkpoint().await.unwrap();
+    store.inject(Rule::on(Step::Put).path_contains("/pins/"), Fault::LandLater(ErrorKind::Io)).unwrap();
+    party.collector.pin(&party.view().await.unwrap(), first, "audit").await.unwrap_err();
+    assert!(party.collector.is_pinned(first));
+    let report = party.drop_checkpoints(&[first]).await.unwrap();
+    assert_eq!(report.stopped.unwrap().kind(), ErrorKind::Changed);
+    store.land_late().await.pop().unwrap().unwrap();
+    assert_eq!(world.view().await.holds(first).count(), 1);
 }

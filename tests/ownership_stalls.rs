@@ -6,7 +6,7 @@ mod ownership_support;
 
 use icecore::Result;
 use icecore::store::testing::{FaultyStore, Rule, Step};
-use ownership_support::World;
+use ownership_support::{Style, World};
 
 const STEPS: [Step; 7] =
     [Step::Put, Step::Read, Step::Stat, Step::List, Step::ListItem, Step::ListChildren, Step::Delete];
@@ -23,12 +23,13 @@ struct Stall {
 async fn start_stalled(
     world: &World,
     stall: Stall,
+    style: Style,
 ) -> (icecore::store::testing::Gate, tokio::task::JoinHandle<Result<()>>) {
     let store = FaultyStore::new(world.store());
     let rule = Rule::on(stall.step).nth(stall.n);
     let gate = if stall.is_after { store.park_after(rule) } else { store.park(rule) };
     let world = world.clone();
-    let task = tokio::spawn(async move { world.party_on(store).await?.live().await });
+    let task = tokio::spawn(async move { world.party_on(store).await?.live(style).await });
     (gate, task)
 }
 
@@ -43,15 +44,15 @@ async fn has_stalled(gate: &icecore::store::testing::Gate, task: &mut tokio::tas
 async fn run_one(stall: Stall) -> bool {
     let when = format!("{stall:?}");
     let world = World::new();
-    world.party().await.live().await.unwrap();
-    let (gate, mut task) = start_stalled(&world, stall).await;
+    world.party().await.live(Style::Keeping).await.unwrap();
+    let (gate, mut task) = start_stalled(&world, stall, Style::Forgetting).await;
     if !has_stalled(&gate, &mut task).await {
         return false;
     }
     world.assert_sound(&format!("{when}, stalled")).await;
     let second = world.party().await;
     world.assert_sound(&format!("{when}, second claim")).await;
-    second.live().await.unwrap();
+    second.live(Style::Keeping).await.unwrap();
     world.assert_sound(&format!("{when}, second life")).await;
     gate.release();
     // It may have been told that it is fenced, or have stalled in its last step.
@@ -59,7 +60,7 @@ async fn run_one(stall: Stall) -> bool {
     world.assert_sound(&format!("{when}, resumed")).await;
     let third = world.party().await;
     world.assert_sound(&format!("{when}, third claim")).await;
-    third.live().await.unwrap();
+    third.live(Style::Keeping).await.unwrap();
     for _ in 0..2 {
         let report = third.sweep(icecore::gc::SweepScope::Everything).await.unwrap();
         assert!(report.is_finished(), "{when}: {report}");
@@ -90,18 +91,18 @@ async fn a_coordinator_that_stalls_at_any_step_of_claim_commit_delete_and_sweep_
 async fn run_two(first: Stall, second: Stall, second_goes_on_first: bool) -> (bool, bool) {
     let when = format!("{first:?}, {second:?}, second goes on first: {second_goes_on_first}");
     let world = World::new();
-    world.party().await.live().await.unwrap();
-    let (gate_1, mut task_1) = start_stalled(&world, first).await;
+    world.party().await.live(Style::Keeping).await.unwrap();
+    let (gate_1, mut task_1) = start_stalled(&world, first, Style::Forgetting).await;
     if !has_stalled(&gate_1, &mut task_1).await {
         return (false, false);
     }
-    let (gate_2, mut task_2) = start_stalled(&world, second).await;
+    let (gate_2, mut task_2) = start_stalled(&world, second, Style::Forgetting).await;
     if !has_stalled(&gate_2, &mut task_2).await {
         return (true, false);
     }
     world.assert_sound(&format!("{when}, both stalled")).await;
     let third = world.party().await;
-    third.live().await.unwrap();
+    third.live(Style::Keeping).await.unwrap();
     world.assert_sound(&format!("{when}, third life")).await;
     let mut parties = [(gate_1, task_1), (gate_2, task_2)];
     if second_goes_on_first {
@@ -113,9 +114,9 @@ async fn run_two(first: Stall, second: Stall, second_goes_on_first: bool) -> (bo
         world.assert_sound(&format!("{when}, one resumed")).await;
     }
     // A claim that had stalled before it was written fences the third one, too.
-    let _ = third.live().await;
+    let _ = third.live(Style::Keeping).await;
     let last = world.party().await;
-    last.live().await.unwrap();
+    last.live(Style::Keeping).await.unwrap();
     for _ in 0..2 {
         last.sweep(icecore::gc::SweepScope::Everything).await.unwrap().into_result().unwrap();
     }

@@ -394,20 +394,37 @@ impl Party {
         Ok(self.collector.execute(plan).await)
     }
 
-    /// What a coordinator does in a short life after its claim: a checkpoint of everything there is,
-    /// the oldest one dropped, a sweep, another checkpoint.
-    pub async fn live(&self) -> Result<()> {
-        self.checkpoint().await?;
-        let oldest = self.view().await?.checkpoints.keys().next().copied();
-        if let Some(oldest) = oldest {
-            if self.view().await?.checkpoints.len() > 1 {
-                self.drop_checkpoints(&[oldest]).await?.into_result()?;
+    /// What a coordinator does in a short life after its claim: a checkpoint, older ones dropped, a
+    /// sweep, another checkpoint.
+    pub async fn live(&self, style: Style) -> Result<()> {
+        let reused = match style {
+            Style::Keeping => self.held.reusable(),
+            Style::Forgetting => {
+                let oldest = self.held.by_checkpoint.lock().values().next().cloned().unwrap_or_default();
+                self.held.reusable().difference(&oldest).copied().collect()
             }
+        };
+        self.checkpoint_reusing(reused).await?;
+        let mut going: Vec<_> = self.view().await?.checkpoints.into_keys().collect();
+        going.pop();
+        if style == Style::Keeping {
+            going.truncate(1);
         }
+        self.drop_checkpoints(&going).await?.into_result()?;
         self.sweep(SweepScope::Everything).await?.into_result()?;
         self.checkpoint().await?;
         Ok(())
     }
+}
+
+/// How a coordinator lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Its checkpoints reference every file there is; it drops the oldest.
+    Keeping,
+    /// Its first checkpoint leaves out what the oldest has; it drops all but its own, and so frees
+    /// files that a successor may have adopted and may be using.
+    Forgetting,
 }
 
 pub fn shared_of(layout: &JobLayout, metadata: &CheckpointMetadata) -> Vec<SharedName> {
