@@ -10,6 +10,7 @@ pub mod keygroup;
 pub mod layout;
 pub mod metadata;
 pub mod ownership;
+pub mod registry;
 pub mod store;
 
 pub use error::{Error, ErrorKind, Result};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures::StreamExt;
 
+use super::holdings::Holdings;
 use super::plan::{Dropped, GcPlan, PlannedObject, Reason, Refused, is_blocked};
 use crate::error::Result;
 use crate::layout::{CheckpointFolder, Place, SharedName};
@@ -36,7 +37,7 @@ pub fn refusal(view: &JobView, folder: CheckpointFolder) -> Option<Refused> {
 /// shared files that no other checkpoint that counts references.
 ///
 /// A dry run: whether a checkpoint in flight holds one of these files is asked by the execution.
-/// Work grows with all that the job keeps; a coordinator that has a registry uses [`plan_released`].
+/// Work grows with all that the job keeps; a coordinator that has a registry uses [`plan_release`].
 ///
 /// # Errors
 /// What the store says of listing the folders.
@@ -63,27 +64,42 @@ pub async fn plan_drop(store: &dyn Store, view: &JobView, drops: &[(CheckpointFo
     Ok(plan.in_order())
 }
 
-/// Plans to drop checkpoints whose freed shared files the registry has named: work grows with what
-/// goes, not with what exists.
+/// Releases checkpoints in the registry and plans to delete what that frees: work grows with what
+/// goes, not with what exists. No dry run, so execute the plan; a plan that is lost costs only time,
+/// until the next sweep. Leave out what [`super::Collector::is_pinned`].
+///
+/// A checkpoint that counts and is not registered (its index could not be read at the claim, say, but
+/// can be by now) keeps what it references.
 ///
 /// # Errors
 /// What the store says of listing the folders.
-pub async fn plan_released(
+pub async fn plan_release(
     store: &dyn Store,
     view: &JobView,
+    holdings: &dyn Holdings,
     drops: &[(CheckpointFolder, String)],
-    freed: impl IntoIterator<Item = ObjectMeta>,
 ) -> Result<GcPlan> {
     let (mut plan, going) = choose(view, drops);
     let blockers = view.all_blockers();
     plan.block(&blockers);
-    let freed = freed
-        .into_iter()
-        .filter(|object| matches!(Place::of(&view.layout, &object.path), Some(Place::Shared(_))))
-        .map(|object| (object.path, object.size_bytes))
+    let staying: HashSet<StorePath> = view
+        .checkpoints
+        .values()
+        .filter(|checkpoint| {
+            !going.contains(&checkpoint.folder) && !holdings.is_registered(checkpoint.folder.checkpoint)
+        })
+        .filter_map(|checkpoint| checkpoint.content.as_ref().ok())
+        .flat_map(|metadata| view.references(metadata))
         .collect();
+    let mut freed = BTreeMap::new();
+    for folder in &going {
+        for (name, size_bytes) in holdings.release(folder.checkpoint) {
+            freed.insert(view.layout.shared_object(&name)?, size_bytes);
+        }
+    }
+    freed.retain(|path, _| !staying.contains(path));
     add_shared(&mut plan, &blockers, freed);
-    add_folders(store, view, &mut plan, &blockers, &going, &HashSet::new()).await?;
+    add_folders(store, view, &mut plan, &blockers, &going, &staying).await?;
     Ok(plan.in_order())
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::layout::{CheckpointId, SharedName};
+use crate::registry::Registry;
 
 /// The side of the shared-file registry that faces the collector.
 pub trait Holdings: fmt::Debug + Send + Sync {
@@ -10,8 +11,12 @@ pub trait Holdings: fmt::Debug + Send + Sync {
     /// for which this once was false is never handed out afterwards, unless it is uploaded still.
     fn holds(&self, name: &SharedName) -> bool;
 
-    /// A checkpoint counts no longer. What only it held is held no more. Doing it twice is harmless.
-    fn release(&self, checkpoint: CheckpointId);
+    /// Whether the references of `checkpoint` are counted here.
+    fn is_registered(&self, checkpoint: CheckpointId) -> bool;
+
+    /// A checkpoint counts no longer. Returns what nothing holds any more, with lengths in bytes.
+    /// One that is not registered changes nothing.
+    fn release(&self, checkpoint: CheckpointId) -> Vec<(SharedName, u64)>;
 
     /// From now on, for the whole tenure, `name` is handed out to nobody (D1), unless something
     /// holds it. Returns whether it is condemned: `false` means that it must not be deleted.
@@ -31,11 +36,42 @@ impl Holdings for NoHoldings {
         false
     }
 
-    fn release(&self, _checkpoint: CheckpointId) {}
+    fn is_registered(&self, _checkpoint: CheckpointId) -> bool {
+        false
+    }
+
+    fn release(&self, _checkpoint: CheckpointId) -> Vec<(SharedName, u64)> {
+        Vec::new()
+    }
 
     fn condemn(&self, _name: &SharedName) -> bool {
         true
     }
 
     fn forget(&self, _name: &SharedName) {}
+}
+
+/// A broken registry (an error of the kind `Internal`) holds everything: nothing is deleted by it.
+impl Holdings for Registry {
+    fn holds(&self, name: &SharedName) -> bool {
+        self.status(name).map_or(true, |status| status.is_needed())
+    }
+
+    fn is_registered(&self, checkpoint: CheckpointId) -> bool {
+        Registry::is_registered(self, checkpoint)
+    }
+
+    fn release(&self, checkpoint: CheckpointId) -> Vec<(SharedName, u64)> {
+        let freed = Registry::release(self, checkpoint).unwrap_or_default();
+        freed.into_iter().filter_map(|name| Some((name, self.size_bytes(&name).ok()??))).collect()
+    }
+
+    fn condemn(&self, name: &SharedName) -> bool {
+        Registry::condemn(self, &[*name]).is_ok_and(|condemned| !condemned.is_empty())
+    }
+
+    fn forget(&self, name: &SharedName) {
+        // An error says that it was not known or never condemned: then there is nothing to forget.
+        let _ = Registry::forget(self, &[*name]);
+    }
 }

@@ -285,8 +285,13 @@ impl Holdings for Held {
         self.by_checkpoint.lock().values().any(|names| names.contains(name))
     }
 
-    fn release(&self, checkpoint: CheckpointId) {
-        self.by_checkpoint.lock().remove(&checkpoint);
+    fn is_registered(&self, checkpoint: CheckpointId) -> bool {
+        self.by_checkpoint.lock().contains_key(&checkpoint)
+    }
+
+    fn release(&self, checkpoint: CheckpointId) -> Vec<(SharedName, u64)> {
+        let released = self.by_checkpoint.lock().remove(&checkpoint).unwrap_or_default();
+        released.into_iter().filter(|name| !self.holds(name)).map(|name| (name, 8)).collect()
     }
 
     fn condemn(&self, name: &SharedName) -> bool {
