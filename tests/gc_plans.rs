@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use icecore::ErrorKind;
 use icecore::gc::{
-    Fate, Judge, Keep, Progress, Reason, SweepScope, explain, plan_abort, plan_drop, plan_sweep, plan_unpin,
+    Fate, Judge, Keep, Progress, Reason, SweepScope, explain, plan_abort, plan_drop, plan_repair, plan_sweep,
+    plan_unpin,
 };
 use icecore::layout::{CheckpointId, Place, RefName, Uid};
 use icecore::metadata::{ControlRecord, Ref};
@@ -175,6 +176,37 @@ async fn an_unreadable_index_keeps_every_shared_file_and_is_named() {
     assert!(plan.to_string().contains(&format!("blocked by {damaged}: shared files stays")), "{plan}");
     let plan = plan_drop(&*world.mem, &view, &[(nth(&party, 2), "old".into())]).await.unwrap();
     assert!(plan.is_empty() && plan.refused[0].why.contains("repair"), "{plan}");
+}
+
+#[tokio::test]
+async fn repair_gives_an_unreadable_checkpoint_up_and_the_next_sweep_frees_what_only_it_had() {
+    let world = World::new();
+    let party = world.party().await;
+    let damaged = party.checkpoint_reusing([].into()).await.unwrap();
+    let sound = party.checkpoint_reusing([].into()).await.unwrap();
+    world.mem.overwrite(&world.layout.metadata(damaged).unwrap(), b"torn");
+    let owner = world.party().await;
+    assert!(!plan_repair(&*world.mem, &world.view().await, sound).await.unwrap().refused.is_empty());
+    let plan = plan_repair(&*world.mem, &world.view().await, damaged).await.unwrap();
+    world.dropped.lock().insert(damaged);
+    owner.collector.execute(plan).await.into_result().unwrap();
+    owner.sweep(SweepScope::Everything).await.unwrap().into_result().unwrap();
+    world.assert_sound("after repair").await;
+    world.assert_nothing_unreferenced().await;
+}
+
+#[tokio::test]
+async fn an_unreadable_list_of_the_owner_blocks_every_deletion() {
+    let world = World::new();
+    let party = three_checkpoints(&world).await;
+    let list = world.layout.condemned_list(party.tenure.epoch(), Uid(5)).unwrap();
+    world.mem.overwrite(&list, b"torn");
+    let plan = plan_drop(&*world.mem, &world.view().await, &[(nth(&party, 1), "old".into())]).await.unwrap();
+    assert!(plan.is_empty() && plan.refused[0].why.contains(list.as_str()), "{plan}");
+    let orphan = party.fresh_name(CheckpointId(2));
+    party.upload(&orphan).await.unwrap();
+    assert_eq!(party.sweep(SweepScope::Everything).await.unwrap().deleted_objects, 0);
+    assert!(world.mem.has(&world.layout.shared_object(&orphan).unwrap()));
 }
 
 #[tokio::test]

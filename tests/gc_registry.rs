@@ -126,6 +126,7 @@ async fn an_index_that_was_unreadable_at_the_claim_keeps_its_files_once_it_is_re
     let (view, first) = (world.view().await, *owner.adopted.checkpoints.keys().next().unwrap());
     let plan = plan_release(&*world.mem, &view, &*registry, &[(first, "old".to_owned())]).await.unwrap();
     assert!(plan.blocked.is_empty());
+    world.dropped.lock().insert(first);
     Collector::new(Arc::clone(&owner.tenure), registry).execute(plan).await.into_result().unwrap();
     world.assert_sound("after the drop").await;
 }

@@ -13,7 +13,7 @@ use crate::ownership::{Blocker, JobView};
 use crate::store::{ObjectMeta, Store, StorePath};
 
 /// What keeps a checkpoint from being dropped, if anything does. In this order: it does not count,
-/// it cannot be read, a pin or another job holds it, it is the newest (R1).
+/// it cannot be read, everything is blocked, a pin or another job holds it, it is the newest (R1).
 pub fn refusal(view: &JobView, folder: CheckpointFolder) -> Option<Refused> {
     let refused = |why: String| Some(Refused { folder, why });
     let Some(checkpoint) = view.checkpoints.get(&folder) else {
@@ -22,15 +22,20 @@ pub fn refusal(view: &JobView, folder: CheckpointFolder) -> Option<Refused> {
     if let Err(unreadable) = &checkpoint.content {
         return refused(format!("its index cannot be read: {}; only `icecore repair` removes it", unreadable.reason));
     }
+    kept_by(view, folder).and_then(refused)
+}
+
+fn kept_by(view: &JobView, folder: CheckpointFolder) -> Option<String> {
+    if let Some(blocker) = view.blocks_everything() {
+        return Some(format!("{} cannot be read", blocker.object));
+    }
     let holds: Vec<String> = view.holds(folder).map(|hold| hold.path.to_string()).collect();
     if !holds.is_empty() {
-        return refused(format!("held by {}; remove the hold first", holds.join(", ")));
+        return Some(format!("held by {}; remove the hold first", holds.join(", ")));
     }
     // Its number keeps later ones from being given twice (I3).
-    if view.newest().is_some_and(|newest| newest.folder.checkpoint == folder.checkpoint) {
-        return refused("it is the newest checkpoint; take another one first".to_owned());
-    }
-    None
+    let is_newest = view.newest().is_some_and(|newest| newest.folder.checkpoint == folder.checkpoint);
+    is_newest.then(|| "it is the newest checkpoint; take another one first".to_owned())
 }
 
 /// Plans to drop checkpoints, each with the reason that people are told: their folders, and the
@@ -103,6 +108,31 @@ pub async fn plan_release(
     Ok(plan.in_order())
 }
 
+/// Plans to give up a checkpoint that counts but whose index cannot be read, so that it blocks nothing
+/// any more (4.6): its folder goes, and what only it referenced goes with the next sweep. For
+/// `repair`, on a person's word: the object may be sound and only out of reach.
+///
+/// # Errors
+/// What the store says of listing the folder.
+pub async fn plan_repair(store: &dyn Store, view: &JobView, folder: CheckpointFolder) -> Result<GcPlan> {
+    let mut plan = GcPlan::empty(view.layout.job().clone());
+    let blockers = view.all_blockers();
+    plan.block(&blockers);
+    let refused = match view.checkpoints.get(&folder).map(|checkpoint| &checkpoint.content) {
+        Some(Err(_)) => kept_by(view, folder),
+        Some(Ok(_)) => Some("its index can be read; drop it instead".to_owned()),
+        None => Some("it is no checkpoint that counts".to_owned()),
+    };
+    if let Some(why) = refused {
+        plan.refused.push(Refused { folder, why });
+        return Ok(plan);
+    }
+    let why = "its index cannot be read, and it was given up".to_owned();
+    plan.dropped.push(Dropped { folder, why });
+    add_folders(store, view, &mut plan, &blockers, &BTreeSet::from([folder]), &HashSet::new()).await?;
+    Ok(plan.in_order())
+}
+
 /// Plans to delete what an aborted checkpoint of this tenure left: its folder, and the shared objects
 /// that the registry says it alone created, failed uploads among them (I9). Its `_metadata` must never
 /// have been written.
@@ -142,9 +172,7 @@ fn choose(view: &JobView, drops: &[(CheckpointFolder, String)]) -> (GcPlan, BTre
         if going.contains(folder) {
             continue;
         }
-        if let Some(blocker) = view.blocks_everything() {
-            plan.refused.push(Refused { folder: *folder, why: format!("{} cannot be read", blocker.object) });
-        } else if let Some(refused) = refusal(view, *folder) {
+        if let Some(refused) = refusal(view, *folder) {
             plan.refused.push(refused);
         } else {
             going.insert(*folder);

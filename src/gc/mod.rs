@@ -24,7 +24,7 @@ mod report;
 mod sweep;
 
 pub use collector::{CONDEMNED_BATCH_OBJECTS, Collector, DELETE_BATCH_OBJECTS};
-pub use drop::{plan_abort, plan_drop, plan_release, refusal};
+pub use drop::{plan_abort, plan_drop, plan_release, plan_repair, refusal};
 pub use explain::{Explanation, explain};
 pub use holdings::{Holdings, NoHoldings};
 pub use judge::{Fate, Judge, Keep, Progress};
