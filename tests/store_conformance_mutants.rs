@@ -360,13 +360,18 @@ async fn the_same_store_without_a_flaw_conforms() {
 #[tokio::test]
 async fn every_flaw_is_caught_by_the_check_that_is_there_for_it() {
     let options = Options { listed_objects: 1500, ..Options::default() };
+    let mut survivors = Vec::new();
     for (flaw, name) in CAUGHT_BY {
         let check = CHECKS.iter().find(|check| check.name == *name).unwrap_or_else(|| panic!("no check {name}"));
-        let caught = check.run(Flawed::new(*flaw), &options).await;
-        let violation = caught.expect_err(&format!("{flaw:?} was not caught by {name}"));
-        assert_eq!(violation.clause, check.clause);
-        assert!(!violation.detail.contains("in use"), "{flaw:?} was caught before its check began: {violation}");
+        match check.run(Flawed::new(*flaw), &options).await {
+            Ok(()) => survivors.push(format!("{flaw:?} was not caught by {name}")),
+            Err(violation) if violation.detail.contains("in use") => {
+                survivors.push(format!("{flaw:?} was caught before its check began: {violation}"));
+            }
+            Err(violation) => assert_eq!(violation.clause, check.clause),
+        }
     }
+    assert!(survivors.is_empty(), "{survivors:#?}");
 }
 
 #[test]

@@ -78,9 +78,12 @@ impl Disk for RealDisk {}
 /// the check only makes a mistake loud.
 fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     match exclusive_rename(from, to) {
-        Err(error) if is_unsupported(&error) => {}
-        done => return done,
+        Err(error) if is_unsupported(&error) => link_or_look(from, to),
+        done => done,
     }
+}
+
+fn link_or_look(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => {
             if let Err(error) = fs::remove_file(from) {
@@ -133,17 +136,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rename_never_replaces() {
-        let folder = tempfile::tempdir().unwrap();
-        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
-        fs::write(&a, "a").unwrap();
-        fs::write(&b, "b").unwrap();
-        assert_eq!(rename_no_replace(&a, &b).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&b).unwrap(), b"b");
-        fs::remove_file(&b).unwrap();
-        rename_no_replace(&a, &b).unwrap();
-        assert_eq!(fs::read(&b).unwrap(), b"a");
-        assert!(!a.exists());
+    fn a_rename_never_replaces_with_the_kernels_help_or_without() {
+        for rename in [rename_no_replace, link_or_look] {
+            let folder = tempfile::tempdir().unwrap();
+            let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+            fs::write(&a, "a").unwrap();
+            fs::write(&b, "b").unwrap();
+            assert_eq!(rename(&a, &b).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(&b).unwrap(), b"b");
+            fs::remove_file(&b).unwrap();
+            rename(&a, &b).unwrap();
+            assert_eq!(fs::read(&b).unwrap(), b"a");
+            assert!(!a.exists());
+        }
     }
 
     #[test]

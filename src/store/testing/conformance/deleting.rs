@@ -24,6 +24,8 @@ pub(super) async fn a_deleted_object_is_gone_at_once(place: &Place) -> Outcome {
     place.put("kept", 1).await?;
     for round in 0..20 {
         let path = place.put(&format!("gone-{round}"), 10).await?;
+        // Seen by everyone first, so that whoever remembers it gives it away below.
+        place.expect_whole(&path, 10).await?;
         place.delete_all(std::slice::from_ref(&path)).await?;
         place.expect_absent(&path, "after its delete").await?;
         let everything: Vec<_> = place.store.list(None).try_collect().await?;
