@@ -4,6 +4,11 @@
 //! confirmed, so a write that failed, a store that is down for a while and a future that was dropped
 //! on the way lose nothing: the next call goes on. Deletes may be repeated freely, since a name is
 //! never used twice.
+//!
+//! Lists are published strictly in the order in which their objects were condemned, and none before
+//! all earlier ones are. So when a list frees a file, every checkpoint that referenced it is named by
+//! a list that is visible, or its index is gone (D1): a dropped checkpoint whose list could not be
+//! written still counts for a successor, and keeps all its files.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -113,14 +118,15 @@ impl Collector {
         if plan.job != *self.tenure.layout().job() {
             return Err(Error::invalid("collect", format!("the plan is for job {}", plan.job)));
         }
-        let pinned = self.pinned.lock();
-        match plan.dropped.iter().find(|dropped| pinned.values().any(|folder| *folder == dropped.folder)) {
+        match plan.dropped.iter().find(|dropped| self.is_pinned(dropped.folder)) {
             None => Ok(()),
-            Some(dropped) => {
-                Err(Error::new(ErrorKind::Changed, "drop a checkpoint", "it was pinned after the plan was made")
-                    .with_object(dropped.folder)
-                    .with_advice("make a new plan"))
-            }
+            Some(dropped) => Err(Error::new(
+                ErrorKind::Changed,
+                "drop a checkpoint",
+                "it was pinned after the plan was made, or may have been",
+            )
+            .with_object(dropped.folder)
+            .with_advice("make a new plan")),
         }
     }
 
@@ -166,6 +172,7 @@ impl Collector {
             }
     }
 
+    /// Batch after batch, in order; the first that cannot be listed or looked for stops all (D1).
     async fn work_off(&self, report: &mut GcReport) {
         let ids: Vec<Uid> = self.pending.lock().iter().map(|batch| batch.id).collect();
         let mut epochs_stuck = false;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures::StreamExt;
 
+use super::holdings::Holdings;
 use super::plan::{Dropped, GcPlan, PlannedObject, Reason, Refused, is_blocked};
 use crate::error::Result;
 use crate::layout::{CheckpointFolder, Place, SharedName};
@@ -12,7 +13,7 @@ use crate::ownership::{Blocker, JobView};
 use crate::store::{ObjectMeta, Store, StorePath};
 
 /// What keeps a checkpoint from being dropped, if anything does. In this order: it does not count,
-/// it cannot be read, a pin or another job holds it, it is the newest (R1).
+/// it cannot be read, everything is blocked, a pin or another job holds it, it is the newest (R1).
 pub fn refusal(view: &JobView, folder: CheckpointFolder) -> Option<Refused> {
     let refused = |why: String| Some(Refused { folder, why });
     let Some(checkpoint) = view.checkpoints.get(&folder) else {
@@ -21,22 +22,27 @@ pub fn refusal(view: &JobView, folder: CheckpointFolder) -> Option<Refused> {
     if let Err(unreadable) = &checkpoint.content {
         return refused(format!("its index cannot be read: {}; only `icecore repair` removes it", unreadable.reason));
     }
+    kept_by(view, folder).and_then(refused)
+}
+
+fn kept_by(view: &JobView, folder: CheckpointFolder) -> Option<String> {
+    if let Some(blocker) = view.blocks_everything() {
+        return Some(format!("{} cannot be read", blocker.object));
+    }
     let holds: Vec<String> = view.holds(folder).map(|hold| hold.path.to_string()).collect();
     if !holds.is_empty() {
-        return refused(format!("held by {}; remove the hold first", holds.join(", ")));
+        return Some(format!("held by {}; remove the hold first", holds.join(", ")));
     }
     // Its number keeps later ones from being given twice (I3).
-    if view.newest().is_some_and(|newest| newest.folder.checkpoint == folder.checkpoint) {
-        return refused("it is the newest checkpoint; take another one first".to_owned());
-    }
-    None
+    let is_newest = view.newest().is_some_and(|newest| newest.folder.checkpoint == folder.checkpoint);
+    is_newest.then(|| "it is the newest checkpoint; take another one first".to_owned())
 }
 
 /// Plans to drop checkpoints, each with the reason that people are told: their folders, and the
 /// shared files that no other checkpoint that counts references.
 ///
 /// A dry run: whether a checkpoint in flight holds one of these files is asked by the execution.
-/// Work grows with all that the job keeps; a coordinator that has a registry uses [`plan_released`].
+/// Work grows with all that the job keeps; a coordinator that has a registry uses [`plan_release`].
 ///
 /// # Errors
 /// What the store says of listing the folders.
@@ -63,27 +69,67 @@ pub async fn plan_drop(store: &dyn Store, view: &JobView, drops: &[(CheckpointFo
     Ok(plan.in_order())
 }
 
-/// Plans to drop checkpoints whose freed shared files the registry has named: work grows with what
-/// goes, not with what exists.
+/// Releases checkpoints in the registry and plans to delete what that frees: work grows with what
+/// goes, not with what exists. No dry run, so execute the plan; a plan that is lost costs only time,
+/// until the next sweep. Leave out what [`super::Collector::is_pinned`].
+///
+/// A checkpoint that counts and is not registered (its index could not be read at the claim, say, but
+/// can be by now) keeps what it references.
 ///
 /// # Errors
 /// What the store says of listing the folders.
-pub async fn plan_released(
+pub async fn plan_release(
     store: &dyn Store,
     view: &JobView,
+    holdings: &dyn Holdings,
     drops: &[(CheckpointFolder, String)],
-    freed: impl IntoIterator<Item = ObjectMeta>,
 ) -> Result<GcPlan> {
     let (mut plan, going) = choose(view, drops);
     let blockers = view.all_blockers();
     plan.block(&blockers);
-    let freed = freed
-        .into_iter()
-        .filter(|object| matches!(Place::of(&view.layout, &object.path), Some(Place::Shared(_))))
-        .map(|object| (object.path, object.size_bytes))
+    let staying: HashSet<StorePath> = view
+        .checkpoints
+        .values()
+        .filter(|checkpoint| {
+            !going.contains(&checkpoint.folder) && !holdings.is_registered(checkpoint.folder.checkpoint)
+        })
+        .filter_map(|checkpoint| checkpoint.content.as_ref().ok())
+        .flat_map(|metadata| view.references(metadata))
         .collect();
+    let mut freed = BTreeMap::new();
+    for folder in &going {
+        for (name, size_bytes) in holdings.release(folder.checkpoint) {
+            freed.insert(view.layout.shared_object(&name)?, size_bytes);
+        }
+    }
+    freed.retain(|path, _| !staying.contains(path));
     add_shared(&mut plan, &blockers, freed);
-    add_folders(store, view, &mut plan, &blockers, &going, &HashSet::new()).await?;
+    add_folders(store, view, &mut plan, &blockers, &going, &staying).await?;
+    Ok(plan.in_order())
+}
+
+/// Plans to give up a checkpoint that counts but whose index cannot be read, so that it blocks nothing
+/// any more (4.6): its folder goes, and what only it referenced goes with the next sweep. For
+/// `repair`, on a person's word: the object may be sound and only out of reach.
+///
+/// # Errors
+/// What the store says of listing the folder.
+pub async fn plan_repair(store: &dyn Store, view: &JobView, folder: CheckpointFolder) -> Result<GcPlan> {
+    let mut plan = GcPlan::empty(view.layout.job().clone());
+    let blockers = view.all_blockers();
+    plan.block(&blockers);
+    let refused = match view.checkpoints.get(&folder).map(|checkpoint| &checkpoint.content) {
+        Some(Err(_)) => kept_by(view, folder),
+        Some(Ok(_)) => Some("its index can be read; drop it instead".to_owned()),
+        None => Some("it is no checkpoint that counts".to_owned()),
+    };
+    if let Some(why) = refused {
+        plan.refused.push(Refused { folder, why });
+        return Ok(plan);
+    }
+    let why = "its index cannot be read, and it was given up".to_owned();
+    plan.dropped.push(Dropped { folder, why });
+    add_folders(store, view, &mut plan, &blockers, &BTreeSet::from([folder]), &HashSet::new()).await?;
     Ok(plan.in_order())
 }
 
@@ -126,9 +172,7 @@ fn choose(view: &JobView, drops: &[(CheckpointFolder, String)]) -> (GcPlan, BTre
         if going.contains(folder) {
             continue;
         }
-        if let Some(blocker) = view.blocks_everything() {
-            plan.refused.push(Refused { folder: *folder, why: format!("{} cannot be read", blocker.object) });
-        } else if let Some(refused) = refusal(view, *folder) {
+        if let Some(refused) = refusal(view, *folder) {
             plan.refused.push(refused);
         } else {
             going.insert(*folder);

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use crate::error::ErrorKind;
 use crate::layout::{CheckpointId, SharedName};
-use crate::registry::{ObjectStatus, Registry};
+use crate::registry::Registry;
 
 /// The side of the shared-file registry that faces the collector.
 pub trait Holdings: fmt::Debug + Send + Sync {
@@ -12,8 +11,12 @@ pub trait Holdings: fmt::Debug + Send + Sync {
     /// for which this once was false is never handed out afterwards, unless it is uploaded still.
     fn holds(&self, name: &SharedName) -> bool;
 
-    /// A checkpoint counts no longer. What only it held is held no more. Doing it twice is harmless.
-    fn release(&self, checkpoint: CheckpointId);
+    /// Whether the references of `checkpoint` are counted here.
+    fn is_registered(&self, checkpoint: CheckpointId) -> bool;
+
+    /// A checkpoint counts no longer. Returns what nothing holds any more, with lengths in bytes.
+    /// One that is not registered changes nothing.
+    fn release(&self, checkpoint: CheckpointId) -> Vec<(SharedName, u64)>;
 
     /// From now on, for the whole tenure, `name` is handed out to nobody (D1), unless something
     /// holds it. Returns whether it is condemned: `false` means that it must not be deleted.
@@ -33,7 +36,13 @@ impl Holdings for NoHoldings {
         false
     }
 
-    fn release(&self, _checkpoint: CheckpointId) {}
+    fn is_registered(&self, _checkpoint: CheckpointId) -> bool {
+        false
+    }
+
+    fn release(&self, _checkpoint: CheckpointId) -> Vec<(SharedName, u64)> {
+        Vec::new()
+    }
 
     fn condemn(&self, _name: &SharedName) -> bool {
         true
@@ -42,29 +51,27 @@ impl Holdings for NoHoldings {
     fn forget(&self, _name: &SharedName) {}
 }
 
+/// A broken registry (an error of the kind `Internal`) holds everything: nothing is deleted by it.
 impl Holdings for Registry {
     fn holds(&self, name: &SharedName) -> bool {
-        // A registry that cannot tell holds it: nothing is deleted on a guess.
-        self.status(name).map_or(true, ObjectStatus::is_needed)
+        self.status(name).map_or(true, |status| status.is_needed())
     }
 
-    fn release(&self, checkpoint: CheckpointId) {
-        match Registry::release(self, checkpoint) {
-            Ok(_) => {}
-            // Released before, or never registered, as full checkpoints are.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => tracing::error!(%error, %checkpoint, "registry"),
-        }
+    fn is_registered(&self, checkpoint: CheckpointId) -> bool {
+        Registry::is_registered(self, checkpoint)
+    }
+
+    fn release(&self, checkpoint: CheckpointId) -> Vec<(SharedName, u64)> {
+        let freed = Registry::release(self, checkpoint).unwrap_or_default();
+        freed.into_iter().filter_map(|name| Some((name, self.size_bytes(&name).ok()??))).collect()
     }
 
     fn condemn(&self, name: &SharedName) -> bool {
-        Registry::condemn(self, &[*name]).is_ok_and(|condemned| condemned.contains(name))
+        Registry::condemn(self, &[*name]).is_ok_and(|condemned| !condemned.is_empty())
     }
 
     fn forget(&self, name: &SharedName) {
-        if let Err(error) = Registry::forget(self, &[*name]) {
-            // Objects that it never knew, such as orphans of other tenures, are the usual case.
-            tracing::debug!(%error, %name, "registry");
-        }
+        // An error says that it was not known or never condemned: then there is nothing to forget.
+        let _ = Registry::forget(self, &[*name]);
     }
 }

@@ -1,7 +1,7 @@
 //! A person's hold on a checkpoint.
 //!
 //! Pins change what may be dropped, so they take turns with deletions: a pin that was answered with
-//! success is seen by every drop that comes after it.
+//! success is seen by every drop that comes after it. Steps F2-F4 of `docs/protocol.md`.
 
 use std::collections::BTreeSet;
 
@@ -39,10 +39,18 @@ impl Collector {
         let env = tenure.env();
         let name = RefName { folder, writer: tenure.epoch(), uid: Uid::random(&*env.randomness) };
         let record = Pin { name, reason: reason.to_owned(), created_at_unix_ms: env.clock.unix_time_ms() };
-        tenure.store().put(&tenure.layout().pin(&name)?, Bytes::from(record.encode()?)).await?;
-        tenure.look().await?;
+        let bytes = record.encode()?;
+        // Held before it is written, and whatever the answer is (F3): it may land later.
         self.pinned.lock().insert(name, folder);
+        tenure.store().put(&tenure.layout().pin(&name)?, Bytes::from(bytes)).await?; // F2
+        tenure.look().await?;
         Ok(name)
+    }
+
+    /// Whether a pin of this tenure holds `folder`, or may hold it: one that no view has shown yet, or
+    /// whose writing failed. Planners leave such a checkpoint out; [`Self::execute`] refuses to drop it.
+    pub fn is_pinned(&self, folder: CheckpointFolder) -> bool {
+        self.pinned.lock().values().any(|pinned| *pinned == folder)
     }
 
     /// Forgets pins that a view shows, so that the memory of them does not grow. Plans must be made

@@ -95,7 +95,7 @@ impl Tenure {
         if let Some(blocker) = view.blocks_everything() {
             return Err(Error::new(ErrorKind::Blocked, "claim a job", &*blocker.reason)
                 .with_object(&blocker.object)
-                .with_advice("what counts cannot be known without it; restore the object, or run `icecore repair`"));
+                .with_advice("what counts cannot be known without it; put back a sound copy of the object"));
         }
         let start = Start {
             epoch,

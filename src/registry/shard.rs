@@ -260,6 +260,13 @@ impl Shard {
         })
     }
 
+    pub(super) fn size_bytes(&self, name: &SharedName) -> Result<Option<u64>> {
+        match self.objects.find(name)? {
+            None => Ok(None),
+            Some(slot) => Ok(Some(self.objects.get(slot)?.size_bytes())),
+        }
+    }
+
     /// The registered checkpoints that have `name`. Reads every dead list of the shard: for people.
     pub(super) fn checkpoints_of(&self, name: &SharedName) -> Result<Vec<CheckpointId>> {
         let Some(slot) = self.objects.find(name)? else {

@@ -301,6 +301,14 @@ impl Registry {
         self.shard(&name.hash).status(name)
     }
 
+    /// The length of an object that the registry knows, in bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if the registry is broken.
+    pub fn size_bytes(&self, name: &SharedName) -> Result<Option<u64>> {
+        self.shard(&name.hash).size_bytes(name)
+    }
+
     /// The registered checkpoints that have an object, in id order. For people: it reads the dead
     /// lists of a shard.
     ///
@@ -315,7 +323,8 @@ impl Registry {
         self.registered.lock().ids.iter().copied().collect()
     }
 
-    fn is_registered(&self, checkpoint: CheckpointId) -> bool {
+    /// Whether a checkpoint is in the chain.
+    pub fn is_registered(&self, checkpoint: CheckpointId) -> bool {
         self.registered.lock().ids.contains(&checkpoint)
     }
 

@@ -89,7 +89,8 @@ impl Store for MemStore {
             let (path, bytes) = rest.find(|(path, _)| inside(path))?;
             Some((ObjectMeta { path: path.clone(), size_bytes: bytes.len() as u64 }, Some(path.clone())))
         };
-        futures::stream::unfold(None, move |after| std::future::ready(next(after).map(|(meta, at)| (Ok(meta), at)))).boxed()
+        futures::stream::unfold(None, move |after| std::future::ready(next(after).map(|(meta, at)| (Ok(meta), at))))
+            .boxed()
     }
 
     async fn list_children(&self, prefix: Option<&StorePath>) -> Result<Vec<Child>> {
@@ -284,8 +285,13 @@ impl Holdings for Held {
         self.by_checkpoint.lock().values().any(|names| names.contains(name))
     }
 
-    fn release(&self, checkpoint: CheckpointId) {
-        self.by_checkpoint.lock().remove(&checkpoint);
+    fn is_registered(&self, checkpoint: CheckpointId) -> bool {
+        self.by_checkpoint.lock().contains_key(&checkpoint)
+    }
+
+    fn release(&self, checkpoint: CheckpointId) -> Vec<(SharedName, u64)> {
+        let released = self.by_checkpoint.lock().remove(&checkpoint).unwrap_or_default();
+        released.into_iter().filter(|name| !self.holds(name)).map(|name| (name, 8)).collect()
     }
 
     fn condemn(&self, name: &SharedName) -> bool {
@@ -372,10 +378,10 @@ impl Party {
         JobView::read(self.store(), &self.world.layout).await
     }
 
+    /// What is refused stays; a coordinator that has been overtaken sees its successor's world.
     pub async fn drop_checkpoints(&self, folders: &[CheckpointFolder]) -> Result<GcReport> {
         let drops: Vec<_> = folders.iter().map(|folder| (*folder, "asked for".to_owned())).collect();
         let plan = plan_drop(self.store(), &self.view().await?, &drops).await?;
-        assert!(plan.refused.is_empty(), "{:?}", plan.refused);
         self.world.dropped.lock().extend(plan.dropped.iter().map(|dropped| dropped.folder));
         Ok(self.collector.execute(plan).await)
     }
@@ -393,20 +399,37 @@ impl Party {
         Ok(self.collector.execute(plan).await)
     }
 
-    /// What a coordinator does in a short life after its claim: a checkpoint of everything there is,
-    /// the oldest one dropped, a sweep, another checkpoint.
-    pub async fn live(&self) -> Result<()> {
-        self.checkpoint().await?;
-        let oldest = self.view().await?.checkpoints.keys().next().copied();
-        if let Some(oldest) = oldest {
-            if self.view().await?.checkpoints.len() > 1 {
-                self.drop_checkpoints(&[oldest]).await?.into_result()?;
+    /// What a coordinator does in a short life after its claim: a checkpoint, older ones dropped, a
+    /// sweep, another checkpoint.
+    pub async fn live(&self, style: Style) -> Result<()> {
+        let reused = match style {
+            Style::Keeping => self.held.reusable(),
+            Style::Forgetting => {
+                let oldest = self.held.by_checkpoint.lock().values().next().cloned().unwrap_or_default();
+                self.held.reusable().difference(&oldest).copied().collect()
             }
+        };
+        self.checkpoint_reusing(reused).await?;
+        let mut going: Vec<_> = self.view().await?.checkpoints.into_keys().collect();
+        going.pop();
+        if style == Style::Keeping {
+            going.truncate(1);
         }
+        self.drop_checkpoints(&going).await?.into_result()?;
         self.sweep(SweepScope::Everything).await?.into_result()?;
         self.checkpoint().await?;
         Ok(())
     }
+}
+
+/// How a coordinator lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Its checkpoints reference every file there is; it drops the oldest.
+    Keeping,
+    /// Its first checkpoint leaves out what the oldest has; it drops all but its own, and so frees
+    /// files that a successor may have adopted and may be using.
+    Forgetting,
 }
 
 pub fn shared_of(layout: &JobLayout, metadata: &CheckpointMetadata) -> Vec<SharedName> {
@@ -439,12 +462,8 @@ fn metadata<'a>(
         table: None,
         identity: None,
     };
-    let mut files = vec![entry(
-        "MANIFEST".to_owned(),
-        FileKind::Manifest,
-        Location::InCheckpoint(private.clone()),
-        b"manifest",
-    )];
+    let mut files =
+        vec![entry("MANIFEST".to_owned(), FileKind::Manifest, Location::InCheckpoint(private.clone()), b"manifest")];
     for (at, name) in shared.enumerate() {
         let location = Location::InRoot(layout.shared_object(name).unwrap());
         files.push(entry(format!("f{at:04}.sst"), FileKind::Sst, location, &name.tag.upload.0.to_le_bytes()));
