@@ -22,8 +22,8 @@ mod pending;
 mod recover;
 mod retention;
 
-pub use chain::CompletedCheckpoint;
 pub use self::core::{Acknowledged, Coordinator, TickReport};
+pub use chain::CompletedCheckpoint;
 pub use listener::CheckpointListener;
 pub use options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
 pub use retention::{Candidate, KeptBecause, RetentionPlan, RetentionPolicy};
