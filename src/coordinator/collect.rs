@@ -1,6 +1,6 @@
 //! Retention, dropping, pins and collection: everything by which a coordinator deletes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use futures::StreamExt;
 
@@ -123,21 +123,7 @@ impl Coordinator {
 
     async fn drop_now(&self, view: &mut JobView, drops: &[(CheckpointFolder, String)]) -> Result<(GcPlan, GcReport)> {
         let (going, refused) = self.choose(view, drops);
-        let mut freed = Vec::new();
-        for (folder, _) in &going {
-            let kind = self.state.lock().completed.get(folder).map(|done| done.kind);
-            if kind == Some(CheckpointKind::Incremental) {
-                for name in self.registry.release(folder.checkpoint)? {
-                    // The size is only for people; the metadata of what goes knows it.
-                    freed.push(ObjectMeta { path: self.layout.shared_object(&name)?, size_bytes: 0 });
-                }
-            }
-        }
-        let sizes = sizes_of(view, &going);
-        for object in &mut freed {
-            object.size_bytes = sizes.get(&object.path).copied().unwrap_or(0);
-        }
-        let mut plan = gc::plan_released(&*self.store, view, &going, freed).await?;
+        let mut plan = gc::plan_release(&*self.store, view, &*self.registry, &going).await?;
         plan.refused.extend(refused);
         for (folder, _) in &going {
             self.state.lock().completed.remove(folder);
@@ -272,18 +258,6 @@ impl Coordinator {
             in_flight: state.pending.keys().chain(state.committing.keys()).copied().collect(),
         }
     }
-}
-
-/// Sizes of the objects that the checkpoints that go reference.
-fn sizes_of(view: &JobView, going: &[(CheckpointFolder, String)]) -> BTreeMap<crate::store::StorePath, u64> {
-    let metadata = going.iter().filter_map(|(folder, _)| view.checkpoints.get(folder)?.content.as_ref().ok());
-    metadata
-        .flat_map(|metadata| metadata.files())
-        .filter_map(|file| match &file.location {
-            crate::metadata::Location::InRoot(path) => Some((path.clone(), file.stored_size_bytes)),
-            crate::metadata::Location::InCheckpoint(_) => None,
-        })
-        .collect()
 }
 
 fn log_report(report: &GcReport) {
