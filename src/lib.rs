@@ -17,6 +17,7 @@ pub mod rocksfolder;
 pub mod snapshot;
 pub mod state;
 pub mod store;
+pub mod task;
 pub mod transfer;
 
 pub use error::{Error, ErrorKind, Result};
