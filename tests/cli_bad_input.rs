@@ -179,7 +179,11 @@ fn a_hostile_index_is_refused_blocks_deletion_and_costs_no_other_checkpoint() {
         ("a flipped bit", flipped, DAMAGED),
         ("an unknown version", resealed(newer_version), UNSUPPORTED),
         ("a length that lies", resealed(long_body), DAMAGED),
-        ("a path that leaves the root", resealed(replaced(&sound, b"operator-db/subtask-0/", b"../../../../../../etc/")), DAMAGED),
+        (
+            "a path that leaves the root",
+            resealed(replaced(&sound, b"operator-db/subtask-0/", b"../../../../../../etc/")),
+            DAMAGED,
+        ),
         ("a name that leaves the target", resealed(replaced(&sound, b"CURRENT", b"../x/y/")), DAMAGED),
         ("nothing at all", Vec::new(), DAMAGED),
     ];

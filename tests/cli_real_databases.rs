@@ -34,7 +34,7 @@ fn write(db: &Path, shape: &Shape, round: usize) {
     let families = format!("--num_column_families={}", shape.families);
     let mut command = db_bench(db, &[&benchmarks, &existing, &families]);
     // Given last, they win.
-    command.args(shape.options).arg(seed).args(["--reads=0"]);
+    command.args(shape.options).arg(seed);
     assert!(command.status().unwrap().success(), "{command:?}");
 }
 
@@ -48,7 +48,11 @@ fn read(db: &Path, shape: &Shape) -> Vec<String> {
     names
         .map(|name| {
             let mut command = Command::new("ldb");
-            command.args([format!("--db={}", db.display()), format!("--column_family={name}")]);
+            command.arg(format!("--db={}", db.display()));
+            if shape.families > 1 {
+                // `idump` finds nothing in a family that it is told by name, so it is only told where it must be.
+                command.arg(format!("--column_family={name}"));
+            }
             let output = command.args([shape.read, "--hex"]).output().unwrap();
             assert!(output.status.success(), "{command:?}: {output:?}");
             let text = String::from_utf8(output.stdout).unwrap();
@@ -128,7 +132,8 @@ fn compressed_tables_restore() {
     for compression in ["none", "snappy", "lz4", "zstd", "zlib"] {
         if have_rocksdb_tools(compression) {
             let option = format!("--compression_type={compression}");
-            let options: &'static [&'static str] = Box::leak(Box::new(["--num=2000", Box::leak(option.into_boxed_str())]));
+            let options: &'static [&'static str] =
+                Box::leak(Box::new(["--num=2000", Box::leak(option.into_boxed_str())]));
             every_checkpoint_restores(&Shape { options, ..PLAIN });
         }
     }
@@ -155,13 +160,12 @@ fn a_thousand_tables_are_shared_and_only_new_ones_read() {
     }
     let bench = Bench::new();
     let db = bench.path("db");
-    let options: [&str; 6] = [
-        "--benchmarks=fillseq",
-        "--num=24000",
+    let options: [&str; 5] = [
+        "--benchmarks=fillrandom,compact",
+        "--num=40000",
         "--target_file_size_base=2048",
-        "--write_buffer_size=4096",
+        "--block_size=512",
         "--compression_type=none",
-        "--disable_auto_compactions=1",
     ];
     assert!(db_bench(&db, &options).status().unwrap().success());
     let first = bench.json(&format!("snapshot {}", db.display()));

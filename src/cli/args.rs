@@ -10,8 +10,10 @@ const DEFAULT_WAIT_S: u64 = crate::ownership::requests::DEFAULT_WAIT_MS / 1000;
 /// Incremental, verified, deduplicated checkpoints of RocksDB and keyed state.
 #[derive(Debug, Parser)]
 #[command(name = "icecore", version, propagate_version = true, max_term_width = 110)]
-#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damaged, 4 another owner, 5 something keeps it, \
-    6 not found, 7 changed meanwhile, 8 no room, 9 not supported, 130/143 interrupted.")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 damaged, 4 another owner, 5 something keeps it, \
+    6 not found, 7 changed meanwhile, 8 no room, 9 not supported, 130/143 interrupted."
+)]
 pub(super) struct Cli {
     /// Where checkpoints lie: a folder, or file:///folder [env: ICECORE_STORE]
     #[arg(long, global = true, value_name = "PATH-OR-URL")]

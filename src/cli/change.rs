@@ -122,7 +122,8 @@ pub(super) async fn retain(place: &Place, args: RetainArgs) -> Result<Done> {
 }
 
 fn candidates(view: &JobView) -> Vec<Candidate> {
-    let readable = view.checkpoints.values().filter_map(|checkpoint| Some((checkpoint, checkpoint.content.as_ref().ok()?)));
+    let readable =
+        view.checkpoints.values().filter_map(|checkpoint| Some((checkpoint, checkpoint.content.as_ref().ok()?)));
     readable
         .filter(|(_, metadata)| metadata.kind != CheckpointKind::Savepoint)
         .map(|(checkpoint, metadata)| Candidate {

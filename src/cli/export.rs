@@ -33,8 +33,14 @@ pub(super) async fn run(place: &Place, args: ExportArgs) -> Result<Done> {
     refuse_inside_a_job(&args.target)?;
     let target: StoreRef = Arc::new(LocalStore::open(&args.target, place.env.clone())?);
     let bar = Bar::new(place.output, "export");
-    let written =
-        export_checkpoint(&place.env, &checkpoint, &target, None, TransferLimits::default(), &bar).await?;
+    place.signals.awaits();
+    let written = tokio::select! {
+        biased;
+        written = export_checkpoint(&place.env, &checkpoint, &target, None, TransferLimits::default(), &bar) => written?,
+        () = place.signals.received() => {
+            return Err(place.signals.error("the target is unfinished (it has no `_metadata`); remove it"));
+        }
+    };
     bar.finish();
     let report = Report {
         job: job.layout.job().to_string(),
@@ -51,14 +57,17 @@ pub(super) async fn run(place: &Place, args: ExportArgs) -> Result<Done> {
 
 /// A folder below a job's would be taken for an orphan, or left alone as unknown, but never be safe.
 fn refuse_inside_a_job(target: &Path) -> Result<()> {
-    let absolute = std::path::absolute(target)
-        .map_err(|error| Error::io("export a checkpoint", target.display(), error))?;
+    let absolute =
+        std::path::absolute(target).map_err(|error| Error::io("export a checkpoint", target.display(), error))?;
     for folder in absolute.ancestors() {
         let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if JobLayout::job_of_folder(name).is_some() && folder.join("epochs").is_dir() {
-            return Err(Error::invalid("export a checkpoint", "the target lies in a job's folder, where retention rules")
-                .with_object(target.display())
-                .with_advice("name a folder outside any job's"));
+            return Err(Error::invalid(
+                "export a checkpoint",
+                "the target lies in a job's folder, where retention rules",
+            )
+            .with_object(target.display())
+            .with_advice("name a folder outside any job's"));
         }
     }
     Ok(())

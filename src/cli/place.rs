@@ -36,12 +36,7 @@ impl Place {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] outside a tokio runtime.
-    pub(super) fn new(
-        store: Option<String>,
-        job: Option<String>,
-        output: Output,
-        signals: Signals,
-    ) -> Result<Self> {
+    pub(super) fn new(store: Option<String>, job: Option<String>, output: Output, signals: Signals) -> Result<Self> {
         let or_env = |given: Option<String>, name| given.or_else(|| std::env::var(name).ok().filter(|v| !v.is_empty()));
         let (store, job) = (or_env(store, "ICECORE_STORE"), or_env(job, "ICECORE_JOB"));
         Ok(Self { store, job, env: Env::system()?, output, signals })

@@ -59,7 +59,9 @@ pub(super) async fn run(place: &Place, args: RestoreArgs) -> Result<Done> {
                 Err(error) if tells_of_damage(&error) && args.fall_back => {
                     fall_back(place, &args, (&job, &view, wanted), target, error).await
                 }
-                Err(error) if tells_of_damage(&error) => Err(with_newest_sound(place, &job, &view, wanted, error).await),
+                Err(error) if tells_of_damage(&error) => {
+                    Err(with_newest_sound(place, &job, &view, wanted, error).await)
+                }
                 Err(error) => Err(error),
             }
         }
@@ -178,13 +180,7 @@ async fn fall_back(
 }
 
 /// The error, with the checkpoint to take instead.
-async fn with_newest_sound(
-    place: &Place,
-    job: &Job,
-    view: &JobView,
-    wanted: &CheckpointView,
-    error: Error,
-) -> Error {
+async fn with_newest_sound(place: &Place, job: &Job, view: &JobView, wanted: &CheckpointView, error: Error) -> Error {
     let advice = match newest_sound(place, job, view, wanted).await {
         Ok(Some(sound)) => {
             format!("the newest sound older checkpoint is {sound}: restore that, or give --fall-back")
@@ -213,8 +209,7 @@ async fn newest_sound(
             Err(error) if is_damage(&error) => continue,
             Err(error) => return Err(error),
         };
-        let report =
-            verify_checkpoint(&place.env, &checkpoint, true, TransferLimits::default(), &NoProgress).await?;
+        let report = verify_checkpoint(&place.env, &checkpoint, true, TransferLimits::default(), &NoProgress).await?;
         if report.is_sound() {
             return Ok(Some(candidate.folder.checkpoint));
         }
@@ -244,9 +239,11 @@ fn report(
         damage: fell_back.map(|(_, error)| error.to_string()),
     };
     let (files, bytes) = (count(done.fetched_files, "file"), size(done.fetched_bytes));
-    let linked = if done.linked_files > 0 { format!(", {} linked", count(done.linked_files, "file")) } else { String::new() };
+    let linked =
+        if done.linked_files > 0 { format!(", {} linked", count(done.linked_files, "file")) } else { String::new() };
     let Report { checkpoint, operator, subtask, target, .. } = &report;
-    let mut text = format!("restored {operator}/{subtask} of checkpoint {checkpoint} to {target}: {files}, {bytes}{linked}");
+    let mut text =
+        format!("restored {operator}/{subtask} of checkpoint {checkpoint} to {target}: {files}, {bytes}{linked}");
     if let Some(wanted) = report.fell_back_from {
         text += &format!(" (checkpoint {wanted} is damaged)");
     }

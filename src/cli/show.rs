@@ -119,7 +119,8 @@ pub(super) async fn run(place: &Place, args: ShowArgs) -> Result<Done> {
 
 fn checkpoint_node(checkpoint: &Checkpoint, args: &ShowArgs) -> Result<CheckpointNode> {
     let metadata = &checkpoint.metadata;
-    let is_wanted = |operator: &&OperatorState| args.operator.as_ref().is_none_or(|id| operator.operator.as_str() == id);
+    let is_wanted =
+        |operator: &&OperatorState| args.operator.as_ref().is_none_or(|id| operator.operator.as_str() == id);
     let wanted: Vec<&OperatorState> = metadata.operators.iter().filter(is_wanted).collect();
     if wanted.is_empty() && args.operator.is_some() {
         let known: Vec<&str> = metadata.operators.iter().map(|operator| operator.operator.as_str()).collect();
@@ -146,7 +147,10 @@ fn checkpoint_node(checkpoint: &Checkpoint, args: &ShowArgs) -> Result<Checkpoin
         kind: kind_name(metadata.kind),
         triggered_at_unix_ms: metadata.triggered_at_unix_ms,
         writer: metadata.writer.clone(),
-        metadata_path: checkpoint.folder.as_ref().map_or_else(|| index.to_owned(), |folder| format!("{folder}/{index}")),
+        metadata_path: checkpoint
+            .folder
+            .as_ref()
+            .map_or_else(|| index.to_owned(), |folder| format!("{folder}/{index}")),
         max_parallelism: metadata.max_parallelism,
         sources: sources.collect(),
         properties: metadata.properties.keys().cloned().collect(),
@@ -306,7 +310,8 @@ fn operator_text(tree: &mut Tree, node: &OperatorNode, is_last: bool) {
     let stem = tree.line("", is_last, &line);
     let children = node.states.len() + node.subtasks.len();
     for (index, state) in node.states.iter().enumerate() {
-        let line = format!("state {}  {}  {} -> {}", state.name, state.kind, state.key_serializer, state.value_serializer);
+        let line =
+            format!("state {}  {}  {} -> {}", state.name, state.kind, state.key_serializer, state.value_serializer);
         tree.line(&stem, index + 1 == children, &line);
     }
     for (index, subtask) in node.subtasks.iter().enumerate() {

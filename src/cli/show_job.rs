@@ -70,7 +70,8 @@ fn text(node: &JobNode) -> String {
         format!("  held         {}, {}", count(node.pins, "pin"), count(node.refs, "ref")),
     ];
     if node.uncounted_folders > 0 {
-        lines.push(format!("  uncounted    {}; `icecore list --all` says why", count(node.uncounted_folders, "folder")));
+        lines
+            .push(format!("  uncounted    {}; `icecore list --all` says why", count(node.uncounted_folders, "folder")));
     }
     for blocker in &node.blockers {
         lines.push(format!("  blocks deletion of {}: {}: {}", blocker.blocks, blocker.object, blocker.reason));

@@ -106,9 +106,7 @@ fn refuse_other_job(view: &JobView, operator: &OperatorId) -> Result<()> {
         return Ok(());
     };
     let is_same = match newest.operators.as_slice() {
-        [only] => {
-            only.operator == *operator && only.subtasks.iter().all(|part| part.backend == Backend::RocksDbFolder)
-        }
+        [only] => only.operator == *operator && only.subtasks.iter().all(|part| part.backend == Backend::RocksDbFolder),
         _ => false,
     };
     if is_same {
@@ -160,7 +158,8 @@ async fn take(
 }
 
 fn gave_up(error: Error, folder: &Path, attempts: u32) -> Error {
-    let message = format!("the database changed at each of {}: {}", count(u64::from(attempts), "attempt"), error.message());
+    let message =
+        format!("the database changed at each of {}: {}", count(u64::from(attempts), "attempt"), error.message());
     Error::new(ErrorKind::Changed, SNAPSHOT, message)
         .with_object(folder.display())
         .with_advice(
@@ -231,7 +230,11 @@ fn freeze(folder: &Path, staging: PathBuf, known: &HashSet<FileIdentity>) -> Res
 }
 
 /// The `_metadata` of the checkpoint that the trigger builds on.
-async fn base_files(job: &Job, coordinator: &Coordinator, trigger: &Trigger) -> Result<Option<Arc<CheckpointMetadata>>> {
+async fn base_files(
+    job: &Job,
+    coordinator: &Coordinator,
+    trigger: &Trigger,
+) -> Result<Option<Arc<CheckpointMetadata>>> {
     let completed = coordinator.completed();
     let Some(base) = completed.iter().rev().find(|done| Some(done.folder.checkpoint) == trigger.base) else {
         return Ok(None);

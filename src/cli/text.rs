@@ -148,9 +148,6 @@ mod tests {
         let mut table = Table::new([("CP", Align::Right), ("KIND", Align::Left), ("SIZE", Align::Right)]);
         table.row(["1".to_owned(), "full".to_owned(), "5 B".to_owned()]);
         table.row(["12".to_owned(), "incremental".to_owned(), "1.0 KiB".to_owned()]);
-        assert_eq!(
-            table.render(),
-            "CP  KIND            SIZE\n 1  full             5 B\n12  incremental  1.0 KiB\n"
-        );
+        assert_eq!(table.render(), "CP  KIND            SIZE\n 1  full             5 B\n12  incremental  1.0 KiB\n");
     }
 }

@@ -61,7 +61,8 @@ pub(super) async fn run(place: &Place, args: VerifyArgs) -> Result<Done> {
     let bar = Bar::new(place.output, "verify");
     let reports = verify_checkpoints(&place.env, &checkpoints, deep, TransferLimits::default(), &bar).await?;
     bar.finish();
-    let mut rows: Vec<Row> = checkpoints.iter().zip(reports).map(|(checkpoint, report)| row(checkpoint, report)).collect();
+    let mut rows: Vec<Row> =
+        checkpoints.iter().zip(reports).map(|(checkpoint, report)| row(checkpoint, report)).collect();
     rows.extend(unreadable);
     rows.sort_by_key(|row| row.checkpoint);
     let report = Report { sound: rows.iter().all(|row| row.sound), deep, checkpoints: rows };
@@ -76,10 +77,10 @@ pub(super) fn is_damage(error: &Error) -> bool {
 }
 
 fn row(checkpoint: &Checkpoint, report: VerifyReport) -> Row {
-    let damaged = report.damaged.iter().map(|damage| Damaged {
-        object: damage.object.to_string(),
-        reason: damage.reason.clone(),
-    });
+    let damaged = report
+        .damaged
+        .iter()
+        .map(|damage| Damaged { object: damage.object.to_string(), reason: damage.reason.clone() });
     Row {
         job: checkpoint.metadata.job.to_string(),
         checkpoint: checkpoint.metadata.checkpoint.0,

@@ -102,7 +102,8 @@ fn readable(view: &JobView) -> impl Iterator<Item = &crate::metadata::Checkpoint
 fn by_local_name(view: &JobView, asked: &str) -> BTreeSet<StorePath> {
     let mut found = BTreeSet::new();
     for metadata in readable(view) {
-        let named = metadata.files().filter(|file| file.local_name.as_str() == asked || file.local_name.file_name() == asked);
+        let named =
+            metadata.files().filter(|file| file.local_name.as_str() == asked || file.local_name.file_name() == asked);
         found.extend(named.filter_map(|file| view.object_at(metadata, file)));
     }
     found

@@ -170,7 +170,8 @@ impl Coordinator {
 
 /// What a drop did, in a few lines. If all that was asked for was refused, that is a refusal.
 fn told(plan: &GcPlan, report: &GcReport) -> Result<String> {
-    let refused: Vec<String> = plan.refused.iter().map(|refused| format!("{}: {}", refused.folder, refused.why)).collect();
+    let refused: Vec<String> =
+        plan.refused.iter().map(|refused| format!("{}: {}", refused.folder, refused.why)).collect();
     if plan.dropped.is_empty() && !refused.is_empty() {
         return Err(Error::new(ErrorKind::Blocked, "drop checkpoints", refused.join("; ")));
     }

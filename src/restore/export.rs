@@ -5,9 +5,10 @@
 //! the job's folder, so it restores wherever it is moved, and no retention ever touches it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 
 use super::checkpoint::Checkpoint;
 use crate::env::Env;
@@ -133,14 +134,29 @@ async fn write(
     progress: &dyn Progress,
 ) -> Result<()> {
     progress.expect(copies.len() as u64, copies.iter().map(|copy| copy.entry.size_bytes).sum());
-    stream::iter(copies)
+    let failed = AtomicBool::new(false);
+    let failed = &failed;
+    let mut outcomes = stream::iter(copies)
         .map(|copy| async move {
+            if failed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             let (file, place) = (checkpoint.stored_file(copy.entry)?, at(folder, copy.below.as_str())?);
             copy_object(&*checkpoint.store, env, &file, &**target, &place, progress).await
         })
-        .buffer_unordered(limits.parallelism.max(1))
-        .try_collect::<()>()
-        .await?;
+        .buffer_unordered(limits.parallelism.max(1));
+    // What has begun is waited for even after an error: a copy that is merely dropped may still
+    // appear, after all others were removed.
+    let mut first_error = None;
+    while let Some(outcome) = outcomes.next().await {
+        if let Err(error) = outcome {
+            failed.store(true, Ordering::Relaxed);
+            first_error.get_or_insert(error);
+        }
+    }
+    if let Some(error) = first_error {
+        return Err(error);
+    }
     target.put(&at(folder, METADATA_NAME)?, metadata).await
 }
 

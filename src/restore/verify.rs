@@ -93,9 +93,8 @@ pub async fn verify_checkpoints(
 
 fn report_of(files: &HashSet<StoredFile>, damage: &HashMap<&StoredFile, String>, deep: bool) -> VerifyReport {
     let sound = files.iter().filter(|file| !damage.contains_key(file));
-    let damaged = files.iter().filter_map(|file| {
-        Some(Damage { object: file.object.clone(), reason: damage.get(file)?.clone() })
-    });
+    let damaged =
+        files.iter().filter_map(|file| Some(Damage { object: file.object.clone(), reason: damage.get(file)?.clone() }));
     let mut report = VerifyReport {
         files: files.len() as u64,
         read_bytes: if deep { sound.map(|file| file.size_bytes).sum() } else { 0 },
