@@ -8,8 +8,12 @@ mod cli_support;
 use std::path::{Path, PathBuf};
 
 use cli_support::Bench;
-use icecore::layout::{Epoch, JobId, JobLayout, Uid};
-use icecore::metadata::{Claim, ControlRecord, Start, decode};
+use icecore::keygroup::KeyGroupRange;
+use icecore::layout::{ContentHash, Epoch, FileKind, JobId, JobLayout, Uid};
+use icecore::metadata::{
+    CheckpointKind, CheckpointMetadata, Claim, ControlRecord, Encoding, FileEntry, Location, Start, decode, encode,
+};
+use icecore::store::StorePath;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -51,12 +55,50 @@ fn checkpoints_of_every_kind_are_shown_as_the_same_tree() {
     }
 }
 
+/// A full checkpoint: a folder a key group, with a table and its MANIFEST.
+fn full() -> CheckpointMetadata {
+    let mut metadata = decode(&fixture("metadata-tiny")).unwrap();
+    metadata.kind = CheckpointKind::Full;
+    let file = |group: u16, name: &str, kind| {
+        let local_name = StorePath::new(format!("keygroup-{group}/{name}")).unwrap();
+        FileEntry {
+            location: Location::InCheckpoint(StorePath::new(format!("operator-sum/{local_name}")).unwrap()),
+            sha256: ContentHash::of(local_name.as_str().as_bytes()),
+            local_name,
+            kind,
+            offset_bytes: 0,
+            stored_size_bytes: 2000,
+            encoding: Encoding::Plain,
+            size_bytes: 2000,
+            key_groups: KeyGroupRange::new(group, group),
+            table: None,
+            identity: None,
+        }
+    };
+    let groups =
+        (0..3).flat_map(|group| [file(group, "0.sst", FileKind::Sst), file(group, "MANIFEST", FileKind::Manifest)]);
+    metadata.operators[0].subtasks[0].files = groups.collect();
+    metadata
+}
+
+#[test]
+fn a_full_checkpoint_is_shown_key_group_by_key_group() {
+    let bench = Bench::new();
+    let folder = bench.path("full");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("_metadata"), encode(&full()).unwrap()).unwrap();
+    let folder = folder.display();
+    compare("show-key-groups", &bench.ok(&format!("show --from {folder}")));
+    compare("show-key-group-1", &bench.ok(&format!("show --from {folder} --key-group 1")));
+    compare("show-operators", &bench.ok(&format!("show --from {folder} --depth operator")));
+}
+
 #[test]
 fn a_job_is_listed_and_shown() {
     let bench = Bench::new();
     let metadata = decode(&fixture("metadata-tiny")).unwrap();
     let layout = JobLayout::new(JobId::new("a").unwrap()).unwrap();
-    let put = |path: &icecore::store::StorePath, bytes: Vec<u8>| {
+    let put = |path: &StorePath, bytes: Vec<u8>| {
         let file = bench.store().join(path.as_str());
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, bytes).unwrap();
