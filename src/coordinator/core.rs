@@ -78,6 +78,26 @@ pub(super) struct State {
     pub(super) last_trigger: Option<Duration>,
 }
 
+impl State {
+    /// The checkpoints that others build on, and how. They are not dropped: of what they hold, files
+    /// are carried over without asking the registry (I1).
+    pub(super) fn bases(&self) -> BTreeMap<CheckpointId, &'static str> {
+        // The registry's chain goes on from there, and so does the next incremental checkpoint.
+        let newest = self.newest_incremental().map(|done| done.folder.checkpoint);
+        let is_newest_of_all = self.completed.keys().next_back().map(|folder| folder.checkpoint) == newest;
+        let newest = newest.filter(|_| !is_newest_of_all);
+        let next = newest.map(|id| (id, "the next incremental checkpoint builds on it; take one first"));
+        let in_flight = self.pending.values().filter_map(|pending| pending.trigger.base);
+        let in_flight = in_flight.chain(self.committing.values().copied().flatten());
+        let why = "a checkpoint in flight builds on it; try again when that has ended";
+        next.into_iter().chain(in_flight.map(|id| (id, why))).collect()
+    }
+
+    fn newest_incremental(&self) -> Option<&CompletedCheckpoint> {
+        self.completed.values().rfind(|done| done.kind == CheckpointKind::Incremental)
+    }
+}
+
 impl Coordinator {
     /// Claims the job, fencing whoever ran it before, and takes up what the store holds.
     ///
@@ -173,23 +193,31 @@ impl Coordinator {
     /// [`ErrorKind::InvalidInput`] for an operator's parallelism that does not fit.
     pub fn restart_tasks(&self, operators: Vec<OperatorDescription>) -> Result<u64> {
         operators.iter().try_for_each(OperatorDescription::check)?;
-        let in_flight: Vec<CheckpointId> = self.state.lock().pending.keys().copied().collect();
-        for checkpoint in in_flight {
-            self.abort(checkpoint, "the job's tasks were restarted");
+        let (generation, in_flight) = {
+            let mut state = self.state.lock();
+            state.operators = operators;
+            state.generation += 1;
+            (state.generation, std::mem::take(&mut state.pending))
+        };
+        for (checkpoint, pending) in in_flight {
+            self.given_up(checkpoint, &pending, "the job's tasks were restarted", false);
         }
-        let mut state = self.state.lock();
-        state.operators = operators;
-        state.generation += 1;
-        state.failures_in_a_row = 0;
-        Ok(state.generation)
+        self.state.lock().failures_in_a_row = 0;
+        Ok(generation)
     }
 
-    /// Begins a checkpoint. Hand the trigger to every subtask.
+    /// Begins a checkpoint in the job's folder. Hand the trigger to every subtask.
     ///
     /// # Errors
-    /// [`ErrorKind::LimitExceeded`] if as many as allowed are in flight, or too many in a row have
+    /// [`ErrorKind::InvalidInput`] for a savepoint, which needs a place of its own
+    /// ([`Coordinator::trigger_savepoint`]); [`ErrorKind::LimitExceeded`] if as many as allowed are in flight, or too many in a row have
     /// failed; the tenure's end.
     pub fn trigger(&self, kind: CheckpointKind) -> Result<Trigger> {
+        if kind == CheckpointKind::Savepoint {
+            // In the job's folder it would count as a checkpoint does, whatever its id.
+            return Err(Error::invalid("trigger a checkpoint", "a savepoint does not lie in the job's folder")
+                .with_advice("name a path, with trigger_savepoint"));
+        }
         let folder = |folder: CheckpointFolder| self.layout.checkpoint(folder);
         self.begin(kind, folder)
     }
@@ -224,7 +252,7 @@ impl Coordinator {
         state.next_id = state.next_id.saturating_add(1);
         self.registry.begin_pending(checkpoint)?;
         let base = match kind {
-            CheckpointKind::Incremental => state.completed.values().rfind(|done| done.kind == kind),
+            CheckpointKind::Incremental => state.newest_incremental(),
             _ => None,
         };
         let base_files = base.map(|done| done.files.clone()).unwrap_or_default();

@@ -85,9 +85,8 @@ impl Snapshotter {
 
     /// What an upload of `files` would do.
     pub fn plan(&self, trigger: &Trigger, files: Vec<LocalFile>) -> UploadPlan {
-        let remembered = self.remembered.lock();
-        let base = trigger.base.and_then(|base| remembered.get(&base).map(|files| (base, files)));
-        UploadPlan::new(files, trigger.kind, base)
+        let base = self.base_of(trigger);
+        UploadPlan::new(files, trigger.kind, base.as_ref().map(|(id, files)| (*id, files)))
     }
 
     /// The asynchronous part: moves what is new of a frozen state to the store.
@@ -98,12 +97,16 @@ impl Snapshotter {
     pub async fn upload(&self, trigger: &Trigger, snapshot: LocalSnapshot) -> Result<SubtaskHandle> {
         let started = self.env.clock.monotonic();
         let LocalSnapshot { backend, key_groups, mut states, files, sync_us, hold } = snapshot;
-        let plan = self.plan(trigger, files);
+        // Taken once: were it forgotten half-way (a newer checkpoint completes meanwhile), the files that
+        // are carried over from it would be lost.
+        let base = self.base_of(trigger);
+        let plan = UploadPlan::new(files, trigger.kind, base.as_ref().map(|(id, files)| (*id, files)));
         tracing::debug!(subtask = %self.subtask, checkpoint = %trigger.checkpoint, %plan, "snapshot");
         let mut stats = SnapshotStats { sync_us, files: plan.len() as u64, ..SnapshotStats::default() };
-        let set = self.execute(trigger, plan, &mut stats).await?;
+        let base_files = base.as_ref().map(|(_, files)| files.clone()).unwrap_or_default();
+        let set = self.execute(trigger, plan, base_files.clone(), &mut stats).await?;
         drop(hold);
-        let (base, added, removed) = self.difference(trigger, &set);
+        let (added, removed) = difference(&base_files, &set);
         let elapsed = self.env.clock.monotonic().saturating_sub(started);
         stats.async_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         self.acknowledged(trigger, set);
@@ -116,15 +119,21 @@ impl Snapshotter {
             key_groups,
             backend,
             states,
-            base,
+            base: base.map(|(id, _)| id),
             added,
             removed,
             stats,
         })
     }
 
-    async fn execute(&self, trigger: &Trigger, plan: UploadPlan, stats: &mut SnapshotStats) -> Result<FileSet> {
-        let mut set = self.base_of(trigger).unwrap_or_default();
+    async fn execute(
+        &self,
+        trigger: &Trigger,
+        plan: UploadPlan,
+        base_files: FileSet,
+        stats: &mut SnapshotStats,
+    ) -> Result<FileSet> {
+        let mut set = base_files;
         let mut kept: std::collections::HashSet<StorePath> = std::collections::HashSet::with_capacity(plan.len());
         for entry in &plan.carried {
             stats.shared_bytes += entry.size_bytes;
@@ -251,18 +260,10 @@ impl Snapshotter {
         }
     }
 
-    fn base_of(&self, trigger: &Trigger) -> Option<FileSet> {
-        self.remembered.lock().get(&trigger.base?).cloned()
-    }
-
-    fn difference(&self, trigger: &Trigger, set: &FileSet) -> (Option<CheckpointId>, Vec<FileEntry>, Vec<StorePath>) {
-        let base = (trigger.kind == CheckpointKind::Incremental).then(|| self.base_of(trigger)).flatten();
-        let change = set.since(base.as_ref().unwrap_or(&FileSet::default()));
-        let replaced: std::collections::HashSet<&StorePath> = change.added.iter().map(|e| &e.local_name).collect();
-        let removed = change.removed.iter().map(|entry| &entry.local_name);
-        let removed = removed.filter(|name| !replaced.contains(name)).cloned().collect();
-        let added = change.added.iter().map(|entry| (**entry).clone()).collect();
-        (trigger.base.filter(|_| base.is_some()), added, removed)
+    /// The files that a checkpoint builds on, if this subtask remembers them.
+    fn base_of(&self, trigger: &Trigger) -> Option<(CheckpointId, FileSet)> {
+        let base = trigger.base.filter(|_| trigger.kind == CheckpointKind::Incremental)?;
+        self.remembered.lock().get(&base).map(|files| (base, files.clone()))
     }
 
     fn acknowledged(&self, trigger: &Trigger, set: FileSet) {
@@ -275,6 +276,15 @@ impl Snapshotter {
             remembered.pop_first();
         }
     }
+}
+
+fn difference(base: &FileSet, set: &FileSet) -> (Vec<FileEntry>, Vec<StorePath>) {
+    let change = set.since(base);
+    let replaced: std::collections::HashSet<&StorePath> = change.added.iter().map(|e| &e.local_name).collect();
+    let removed = change.removed.iter().map(|entry| &entry.local_name);
+    let removed = removed.filter(|name| !replaced.contains(name)).cloned().collect();
+    let added = change.added.iter().map(|entry| (**entry).clone()).collect();
+    (added, removed)
 }
 
 enum Work {
