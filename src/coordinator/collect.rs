@@ -44,6 +44,8 @@ impl Coordinator {
     pub fn retention_plan(&self, policy: RetentionPolicy, view: &JobView) -> RetentionPlan {
         let state = self.state.lock();
         let bases = state.bases();
+        let newest = state.newest_incremental().map(|done| done.folder);
+        let is_newest_of_all = state.completed.keys().next_back().copied() == newest;
         let candidates: Vec<Candidate> = state
             .completed
             .values()
@@ -51,7 +53,8 @@ impl Coordinator {
             .map(|done| Candidate {
                 folder: done.folder,
                 triggered_at_unix_ms: done.triggered_at_unix_ms,
-                held: bases.contains_key(&done.folder.checkpoint)
+                held: bases.contains(&done.folder.checkpoint)
+                    || (Some(done.folder) == newest && !is_newest_of_all)
                     || view.holds(done.folder).next().is_some()
                     || self.collector.is_pinned(done.folder),
             })
@@ -151,16 +154,21 @@ impl Coordinator {
         view: &JobView,
         drops: &[(CheckpointFolder, String)],
     ) -> (Vec<(CheckpointFolder, String)>, Vec<gc::Refused>) {
-        let bases = self.state.lock().bases();
+        let (bases, newest) = {
+            let state = self.state.lock();
+            (state.bases(), state.newest_incremental().map(|done| done.folder))
+        };
         let (mut going, mut refused) = (Vec::new(), Vec::new());
         for (folder, why) in drops {
-            if let Some(why) = bases.get(&folder.checkpoint) {
-                refused.push(gc::Refused { folder: *folder, why: (*why).to_owned() });
-            } else if self.collector.is_pinned(*folder) {
-                let why = "it is pinned, or may be: remove the pin first".to_owned();
-                refused.push(gc::Refused { folder: *folder, why });
-            } else if let Some(no) = gc::refusal(view, *folder) {
+            let mut refuse = |why: &str| refused.push(gc::Refused { folder: *folder, why: why.to_owned() });
+            if let Some(no) = gc::refusal(view, *folder) {
                 refused.push(no);
+            } else if bases.contains(&folder.checkpoint) {
+                refuse("a checkpoint in flight builds on it; try again when that has ended");
+            } else if newest == Some(*folder) {
+                refuse("the next incremental checkpoint builds on it; take one first");
+            } else if self.collector.is_pinned(*folder) {
+                refuse("it is pinned, or may be; remove the pin first");
             } else {
                 going.push((*folder, why.clone()));
             }

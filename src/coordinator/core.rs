@@ -1,6 +1,6 @@
 //! The coordinator's state, and its entry points.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,21 +79,16 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The checkpoints that others build on, and how. They are not dropped: of what they hold, files
-    /// are carried over without asking the registry (I1).
-    pub(super) fn bases(&self) -> BTreeMap<CheckpointId, &'static str> {
-        // The registry's chain goes on from there, and so does the next incremental checkpoint.
-        let newest = self.newest_incremental().map(|done| done.folder.checkpoint);
-        let is_newest_of_all = self.completed.keys().next_back().map(|folder| folder.checkpoint) == newest;
-        let newest = newest.filter(|_| !is_newest_of_all);
-        let next = newest.map(|id| (id, "the next incremental checkpoint builds on it; take one first"));
+    /// The checkpoints that checkpoints in flight build on. They are not dropped: what they hold is
+    /// carried over without asking the registry (I1).
+    pub(super) fn bases(&self) -> BTreeSet<CheckpointId> {
         let in_flight = self.pending.values().filter_map(|pending| pending.trigger.base);
-        let in_flight = in_flight.chain(self.committing.values().copied().flatten());
-        let why = "a checkpoint in flight builds on it; try again when that has ended";
-        next.into_iter().chain(in_flight.map(|id| (id, why))).collect()
+        in_flight.chain(self.committing.values().copied().flatten()).collect()
     }
 
-    fn newest_incremental(&self) -> Option<&CompletedCheckpoint> {
+    /// Where the registry's chain ends, and what the next incremental checkpoint builds on. It is not
+    /// dropped even if something newer is there: a full checkpoint, or one that cannot be read.
+    pub(super) fn newest_incremental(&self) -> Option<&CompletedCheckpoint> {
         self.completed.values().rfind(|done| done.kind == CheckpointKind::Incremental)
     }
 }
@@ -177,13 +172,17 @@ impl Coordinator {
     /// The newest complete checkpoint, read and decoded: what a recovery restores.
     ///
     /// # Errors
-    /// As [`read_checkpoint`]. `Ok(None)` if there is none yet.
+    /// As [`read_checkpoint`]. One that is damaged is never passed over in silence: the advice names
+    /// the newest that is sound. `Ok(None)` if there is none yet.
     pub async fn latest(&self) -> Result<Option<Checkpoint>> {
-        let newest = self.state.lock().completed.keys().next_back().copied();
-        match newest {
-            None => Ok(None),
-            Some(folder) => read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await.map(Some),
-        }
+        let newest = self.view.lock().await.newest().map(|checkpoint| checkpoint.folder);
+        let Some(folder) = newest else { return Ok(None) };
+        let read = read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await;
+        let sound = self.state.lock().completed.keys().next_back().copied().filter(|sound| *sound != folder);
+        read.map(Some).map_err(|error| match sound {
+            Some(sound) => error.with_advice(format!("the newest checkpoint that can be read is {sound}")),
+            None => error,
+        })
     }
 
     /// Begins a new run of the job's tasks, with these operators. Checkpoints in flight are aborted;

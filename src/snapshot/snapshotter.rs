@@ -1,6 +1,6 @@
 //! Executes upload plans and remembers what earlier checkpoints of the subtask hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::handle::{SnapshotStats, SubtaskHandle, Trigger};
 use super::local::{FileSource, Known, LocalFile, LocalSnapshot};
 use super::plan::UploadPlan;
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointId, ContentHash, SubtaskName, operator_folder, subtask_folder};
 use crate::metadata::{CheckpointKind, Encoding, FileEntry, FileIdentity, Location};
 use crate::store::{StorePath, StoreRef};
@@ -23,6 +23,9 @@ use crate::transfer::{NoProgress, Progress, TransferLimits, hash_file, upload_by
 pub const READ_ONCE_BYTES: u64 = 8 << 20;
 /// How many acknowledged checkpoints a subtask remembers while it waits to hear of their completion.
 pub const MAX_REMEMBERED_CHECKPOINTS: usize = 16;
+
+/// Of how many checkpoints a subtask remembers that it took part: more than can be in flight.
+pub const MAX_BEGUN_CHECKPOINTS: usize = 128;
 
 /// How a [`Snapshotter`] works.
 #[derive(Clone, Debug)]
@@ -48,6 +51,8 @@ pub struct Snapshotter {
     broker: Arc<dyn UploadBroker>,
     options: SnapshotterOptions,
     remembered: Mutex<BTreeMap<CheckpointId, FileSet>>,
+    /// Checkpoints that were begun, the newest [`MAX_BEGUN_CHECKPOINTS`] of them.
+    begun: Mutex<BTreeSet<CheckpointId>>,
 }
 
 impl Snapshotter {
@@ -59,7 +64,7 @@ impl Snapshotter {
         broker: Arc<dyn UploadBroker>,
         options: SnapshotterOptions,
     ) -> Self {
-        Self { subtask, store, env, broker, options, remembered: Mutex::default() }
+        Self { subtask, store, env, broker, options, remembered: Mutex::default(), begun: Mutex::default() }
     }
 
     /// Whose files these are.
@@ -92,10 +97,13 @@ impl Snapshotter {
     /// The asynchronous part: moves what is new of a frozen state to the store.
     ///
     /// # Errors
-    /// Any failure of the store or of reading the frozen files; what was uploaded until then is an
+    /// [`ErrorKind::AlreadyExists`] if this checkpoint was uploaded or tried before: a private file's
+    /// name is written once (K2), so decline the checkpoint and take the next. Otherwise
+    /// any failure of the store or of reading the frozen files; what was uploaded until then is an
     /// orphan of this checkpoint, which the coordinator's abort or sweep removes (I9).
     pub async fn upload(&self, trigger: &Trigger, snapshot: LocalSnapshot) -> Result<SubtaskHandle> {
         let started = self.env.clock.monotonic();
+        self.begin(trigger)?;
         let LocalSnapshot { backend, key_groups, mut states, files, sync_us, hold } = snapshot;
         // Taken once: were it forgotten half-way (a newer checkpoint completes meanwhile), the files that
         // are carried over from it would be lost.
@@ -124,6 +132,20 @@ impl Snapshotter {
             removed,
             stats,
         })
+    }
+
+    fn begin(&self, trigger: &Trigger) -> Result<()> {
+        let mut begun = self.begun.lock();
+        if !begun.insert(trigger.checkpoint) {
+            let message = format!("{} has begun it before", self.subtask);
+            return Err(Error::new(ErrorKind::AlreadyExists, "upload a snapshot", message)
+                .with_object(trigger.checkpoint)
+                .with_advice("decline the checkpoint, and take the next one"));
+        }
+        while begun.len() > MAX_BEGUN_CHECKPOINTS {
+            begun.pop_first();
+        }
+        Ok(())
     }
 
     async fn execute(

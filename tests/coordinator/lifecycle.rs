@@ -491,3 +491,18 @@ async fn a_cancelled_acknowledgement_leaves_no_checkpoint_that_never_ends() {
     let view = JobView::read(&*world.memory, &world.layout).await.unwrap();
     assert_eq!(view.checkpoints.len(), 1);
 }
+
+#[tokio::test]
+async fn an_upload_of_one_checkpoint_is_not_tried_twice() {
+    // Its private files would be written a second time under names that were used.
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(5)).await;
+    let mut task = world.task(&coordinator, 0, 1);
+    task.write("private-1", "a");
+    world.store.inject(Rule::on(Step::Put).path_contains("private"), Fault::Fail(ErrorKind::Temporary)).unwrap();
+    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
+    task.upload(&trigger).await.unwrap_err();
+    assert_eq!(task.upload(&trigger).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    coordinator.decline(trigger.checkpoint, &subtask(0), "its upload failed");
+    checkpoint(&coordinator, &[&task]).await;
+}

@@ -152,18 +152,17 @@ impl Life {
                     return None;
                 }
             }
-            // At times another subtask's uploads come twice.
-            let repeat = if self.rng.random_bool(0.05) { 2 } else { 1 };
-            for _ in 0..repeat {
-                match self.tasks[index].upload(trigger).await {
-                    Ok(handle) => handles.push(handle),
-                    Err(error) => {
-                        self.note(format!("decline {}: {error}", trigger.checkpoint));
-                        self.coordinator.decline(trigger.checkpoint, &subtask(0), "its upload failed");
-                        self.tasks.iter().for_each(|task| task.snapshotter.notify_aborted(trigger.checkpoint));
-                        return None;
-                    }
+            match self.tasks[index].upload(trigger).await {
+                Ok(handle) => handles.push(handle),
+                Err(error) => {
+                    self.note(format!("decline {}: {error}", trigger.checkpoint));
+                    self.coordinator.decline(trigger.checkpoint, &subtask(0), "its upload failed");
+                    self.tasks.iter().for_each(|task| task.snapshotter.notify_aborted(trigger.checkpoint));
+                    return None;
                 }
+            }
+            if self.rng.random_bool(0.05) {
+                handles.extend(handles.last().cloned());
             }
         }
         Some(handles)
@@ -283,7 +282,8 @@ impl Life {
     }
 
     fn some_rule(&mut self) -> (Step, Rule) {
-        let steps = [Step::Put, Step::Put, Step::Delete, Step::Delete, Step::List, Step::ListItem, Step::Stat, Step::Read];
+        let steps =
+            [Step::Put, Step::Put, Step::Delete, Step::Delete, Step::List, Step::ListItem, Step::Stat, Step::Read];
         let step = steps[self.rng.random_range(0..steps.len())];
         (step, Rule::on(step).nth(self.rng.random_range(1..6)))
     }

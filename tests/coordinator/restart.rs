@@ -1,5 +1,6 @@
 //! What a successor takes up.
 
+use icecore::ErrorKind;
 use icecore::coordinator::Coordinator;
 use icecore::gc::SweepScope;
 use icecore::metadata::{CheckpointKind, TableInfo};
@@ -151,4 +152,28 @@ async fn a_checkpoint_that_cannot_be_read_blocks_deletions_of_shared_files_and_n
     let now = world.shared().await;
     assert!(objects.keys().all(|path| now.contains_key(path)), "what it may need is there");
     assert_eq!(second.completed().len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_newest_checkpoint_is_an_error_that_names_the_sound_one_and_that_one_stays() {
+    let world = World::new();
+    let first = world.coordinator(1, keep(9)).await;
+    let mut task = world.task(&first, 0, 1);
+    task.write("1.sst", "a");
+    let sound = checkpoint(&first, &[&task]).await;
+    let damaged = checkpoint(&first, &[&task]).await;
+    world.memory.put(&world.layout.metadata(damaged).unwrap(), "damaged".into()).await.unwrap();
+    let second = world.coordinator(1, keep(1)).await;
+    let error = second.latest().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains(&damaged.to_string()), "{error}");
+    assert!(error.advice().unwrap().contains(&sound.to_string()), "{error}");
+    // The registry goes on from the sound one, so it must not go although it is not the newest.
+    let (plan, _) = second.drop_checkpoints(&[(sound, "asked for".into())], false).await.unwrap();
+    assert_eq!(plan.refused.len(), 1, "{plan}");
+    let mut task = world.task(&second, 0, 1);
+    task.write("2.sst", "b");
+    let next = checkpoint(&second, &[&task]).await;
+    assert_eq!(next.checkpoint.0, 3);
+    assert_eq!(second.latest().await.unwrap().unwrap().metadata.checkpoint, next.checkpoint);
 }
