@@ -333,7 +333,8 @@ impl Life {
             }
         };
         self.note(format!("start {}", next.epoch()));
-        self.adopted.extend(next.completed().iter().map(|done| done.folder));
+        // Those that could not be read just now, too.
+        self.adopted.extend(self.world.view().await.checkpoints.into_keys());
         let newest = next.completed().into_iter().rfind(|done| done.kind == CheckpointKind::Incremental);
         let mut tasks = Vec::new();
         for index in 0..SUBTASKS {
