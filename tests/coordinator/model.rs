@@ -152,6 +152,13 @@ impl Life {
                     return None;
                 }
             }
+            // What else may happen while a checkpoint is in flight.
+            match self.rng.random_range(0..20) {
+                0 => self.collect().await,
+                1 => self.drop_one().await,
+                2 => self.retain().await,
+                _ => {}
+            }
             match self.tasks[index].upload(trigger).await {
                 Ok(handle) => handles.push(handle),
                 Err(error) => {
