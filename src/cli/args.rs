@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// How long a command waits for the job's owner, in seconds.
 const DEFAULT_WAIT_S: u64 = crate::ownership::requests::DEFAULT_WAIT_MS / 1000;
 
+/// The options that every command takes stand under this heading.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Incremental, verified, deduplicated checkpoints of RocksDB and keyed state.
 #[derive(Debug, Parser)]
 #[command(name = "icecore", version, propagate_version = true, max_term_width = 110)]
@@ -16,16 +19,16 @@ const DEFAULT_WAIT_S: u64 = crate::ownership::requests::DEFAULT_WAIT_MS / 1000;
 )]
 pub(super) struct Cli {
     /// Where checkpoints lie: a folder, or file:///folder [env: ICECORE_STORE]
-    #[arg(long, global = true, value_name = "PATH-OR-URL")]
+    #[arg(long, global = true, value_name = "PATH-OR-URL", help_heading = EVERYWHERE)]
     pub store: Option<String>,
-    /// The job; may be left out where the store holds only one [env: ICECORE_JOB]
-    #[arg(long, global = true, value_name = "ID")]
+    /// The job; may be left out where the store holds one only, and not for `snapshot` [env: ICECORE_JOB]
+    #[arg(long, global = true, value_name = "ID", help_heading = EVERYWHERE)]
     pub job: Option<String>,
     /// Print JSON for programs instead of text for people
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
     /// Say more on stderr; twice and three times say still more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub verbose: u8,
     #[command(subcommand)]
     pub command: Command,
@@ -173,10 +176,12 @@ pub(super) struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "icecore restore [OPTIONS] CHECKPOINT TARGET\n       icecore restore [OPTIONS] --from FOLDER TARGET"
+)]
 pub(super) struct RestoreArgs {
-    /// CHECKPOINT TARGET, or with --from only TARGET: a checkpoint's number, its folder's name or
-    /// `latest`; and the folder to make
-    #[arg(value_names = ["CHECKPOINT", "TARGET"], num_args = 1..=2, required = true)]
+    /// CHECKPOINT: a number, a folder's name, or `latest`. TARGET: the folder to make
+    #[arg(value_name = "CHECKPOINT TARGET", num_args = 1..=2, required = true)]
     pub what: Vec<PathBuf>,
     /// Restore the exported checkpoint in this folder
     #[arg(long, value_name = "FOLDER")]

@@ -1,6 +1,6 @@
 //! The coordinator's state, and its entry points.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +76,21 @@ pub(super) struct State {
     pub(super) failures_in_a_row: u32,
     pub(super) last_end: Option<Duration>,
     pub(super) last_trigger: Option<Duration>,
+}
+
+impl State {
+    /// The checkpoints that checkpoints in flight build on. They are not dropped: what they hold is
+    /// carried over without asking the registry (I1).
+    pub(super) fn bases(&self) -> BTreeSet<CheckpointId> {
+        let in_flight = self.pending.values().filter_map(|pending| pending.trigger.base);
+        in_flight.chain(self.committing.values().copied().flatten()).collect()
+    }
+
+    /// Where the registry's chain ends, and what the next incremental checkpoint builds on. It is not
+    /// dropped even if something newer is there: a full checkpoint, or one that cannot be read.
+    pub(super) fn newest_incremental(&self) -> Option<&CompletedCheckpoint> {
+        self.completed.values().rfind(|done| done.kind == CheckpointKind::Incremental)
+    }
 }
 
 impl Coordinator {
@@ -157,13 +172,17 @@ impl Coordinator {
     /// The newest complete checkpoint, read and decoded: what a recovery restores.
     ///
     /// # Errors
-    /// As [`read_checkpoint`]. `Ok(None)` if there is none yet.
+    /// As [`read_checkpoint`]. One that is damaged is never passed over in silence: the advice names
+    /// the newest that is sound. `Ok(None)` if there is none yet.
     pub async fn latest(&self) -> Result<Option<Checkpoint>> {
-        let newest = self.state.lock().completed.keys().next_back().copied();
-        match newest {
-            None => Ok(None),
-            Some(folder) => read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await.map(Some),
-        }
+        let newest = self.view.lock().await.newest().map(|checkpoint| checkpoint.folder);
+        let Some(folder) = newest else { return Ok(None) };
+        let read = read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await;
+        let sound = self.state.lock().completed.keys().next_back().copied().filter(|sound| *sound != folder);
+        read.map(Some).map_err(|error| match sound {
+            Some(sound) => error.with_advice(format!("the newest checkpoint that can be read is {sound}")),
+            None => error,
+        })
     }
 
     /// Begins a new run of the job's tasks, with these operators. Checkpoints in flight are aborted;
@@ -173,23 +192,31 @@ impl Coordinator {
     /// [`ErrorKind::InvalidInput`] for an operator's parallelism that does not fit.
     pub fn restart_tasks(&self, operators: Vec<OperatorDescription>) -> Result<u64> {
         operators.iter().try_for_each(OperatorDescription::check)?;
-        let in_flight: Vec<CheckpointId> = self.state.lock().pending.keys().copied().collect();
-        for checkpoint in in_flight {
-            self.abort(checkpoint, "the job's tasks were restarted");
+        let (generation, in_flight) = {
+            let mut state = self.state.lock();
+            state.operators = operators;
+            state.generation += 1;
+            (state.generation, std::mem::take(&mut state.pending))
+        };
+        for (checkpoint, pending) in in_flight {
+            self.given_up(checkpoint, &pending, "the job's tasks were restarted", false);
         }
-        let mut state = self.state.lock();
-        state.operators = operators;
-        state.generation += 1;
-        state.failures_in_a_row = 0;
-        Ok(state.generation)
+        self.state.lock().failures_in_a_row = 0;
+        Ok(generation)
     }
 
-    /// Begins a checkpoint. Hand the trigger to every subtask.
+    /// Begins a checkpoint in the job's folder. Hand the trigger to every subtask.
     ///
     /// # Errors
-    /// [`ErrorKind::LimitExceeded`] if as many as allowed are in flight, or too many in a row have
+    /// [`ErrorKind::InvalidInput`] for a savepoint, which needs a place of its own
+    /// ([`Coordinator::trigger_savepoint`]); [`ErrorKind::LimitExceeded`] if as many as allowed are in flight, or too many in a row have
     /// failed; the tenure's end.
     pub fn trigger(&self, kind: CheckpointKind) -> Result<Trigger> {
+        if kind == CheckpointKind::Savepoint {
+            // In the job's folder it would count as a checkpoint does, whatever its id.
+            return Err(Error::invalid("trigger a checkpoint", "a savepoint does not lie in the job's folder")
+                .with_advice("name a path, with trigger_savepoint"));
+        }
         let folder = |folder: CheckpointFolder| self.layout.checkpoint(folder);
         self.begin(kind, folder)
     }
@@ -224,7 +251,7 @@ impl Coordinator {
         state.next_id = state.next_id.saturating_add(1);
         self.registry.begin_pending(checkpoint)?;
         let base = match kind {
-            CheckpointKind::Incremental => state.completed.values().rfind(|done| done.kind == kind),
+            CheckpointKind::Incremental => state.newest_incremental(),
             _ => None,
         };
         let base_files = base.map(|done| done.files.clone()).unwrap_or_default();

@@ -14,8 +14,8 @@ use crate::layout::{CheckpointId, FileKind};
 use crate::metadata::{Backend, CheckpointKind, FileEntry};
 use crate::restore::{Checkpoint, FetchOptions, RestorePlan, fetch_files, fetch_to_memory};
 use crate::snapshot::{FileSource, Known, LocalFile, LocalSnapshot, Placing, Snapshotter, Trigger};
-use crate::state::KeyedBackend;
 use crate::state::heap::{ChunkName, Generation, HeapBackend, HeapRestore, HeapSnapshot};
+use crate::state::{KeyedBackend, delegate_backend};
 use crate::store::StorePath;
 
 /// A subtask that keeps its state in memory.
@@ -127,6 +127,9 @@ impl HeapTask {
         self.snapshotter.notify_aborted(checkpoint);
     }
 }
+
+// A task is its backend, too, so that a key context can own it.
+delegate_backend!([] HeapTask, this => &this.backend, &mut this.backend);
 
 /// One file a chunk; those unchanged since the base are not even serialised.
 fn chunks(snapshot: &Arc<HeapSnapshot>, base: Option<(CheckpointId, Generation)>) -> Result<Vec<LocalFile>> {

@@ -21,7 +21,7 @@ use crate::restore::{Checkpoint, FetchOptions, RestorePlan};
 use crate::rocksfolder::{ReadOptions, RocksFolder};
 use crate::snapshot::{Hold, LocalFile, LocalSnapshot, Prepare, Snapshotter, Trigger};
 use crate::state::rocksdb::{RocksDbBackend, RocksDbOptions};
-use crate::state::{KeyLayout, KeyedBackend};
+use crate::state::{KeyLayout, KeyedBackend, delegate_backend};
 
 /// A subtask that keeps its state in RocksDB.
 #[derive(Debug)]
@@ -118,6 +118,9 @@ impl RocksDbTask {
         self.snapshotter.notify_aborted(checkpoint);
     }
 }
+
+// A task is its backend, too, so that a key context can own it.
+delegate_backend!([] RocksDbTask, this => &this.backend, &mut this.backend);
 
 /// A folder of hard links beside a database, removed when dropped.
 #[derive(Debug)]
