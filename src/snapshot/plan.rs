@@ -38,7 +38,10 @@ impl UploadPlan {
                 continue;
             }
             match Self::find(&file, base) {
-                Some(entry) if entry.local_name == file.local_name => plan.carried.push(entry),
+                Some(entry) if entry.local_name == file.local_name && entry.table == file.table => {
+                    plan.carried.push(entry);
+                }
+                // Another name, or RocksDB moved it to another level: the same bytes, another entry.
                 Some(entry) => plan.hashed.push((file, entry.sha256)),
                 None => match Self::known_hash(&file, hash_of) {
                     Some(hash) => plan.hashed.push((file, hash)),
