@@ -48,6 +48,7 @@ impl Coordinator {
             .values()
             .filter_map(|pending| pending.trigger.base)
             .chain(state.committing.values().copied().flatten())
+            .chain(state.next_base())
             .collect();
         let candidates: Vec<Candidate> = state
             .completed
@@ -139,7 +140,8 @@ impl Coordinator {
     }
 
     /// Splits what is asked for into what may go and what may not: a pending checkpoint's base stays
-    /// until that checkpoint has ended.
+    /// until that checkpoint has ended, and the newest incremental one until there is a newer one, also
+    /// when full checkpoints have been taken since: the chain's head is what the registry compares with.
     fn choose(
         &self,
         view: &JobView,
@@ -150,10 +152,14 @@ impl Coordinator {
             state.pending.values().any(|pending| pending.trigger.base == Some(folder.checkpoint))
                 || state.committing.values().any(|base| *base == Some(folder.checkpoint))
         };
+        let is_next_base = |folder: &CheckpointFolder| state.next_base() == Some(folder.checkpoint);
         let (mut going, mut refused) = (Vec::new(), Vec::new());
         for (folder, why) in drops {
             if is_base(folder) {
                 let why = "a checkpoint in flight builds on it; try again when that has ended".to_owned();
+                refused.push(gc::Refused { folder: *folder, why });
+            } else if is_next_base(folder) {
+                let why = "the next incremental checkpoint builds on it; take one of those first".to_owned();
                 refused.push(gc::Refused { folder: *folder, why });
             } else if let Some(no) = gc::refusal(view, *folder) {
                 refused.push(no);

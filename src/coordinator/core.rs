@@ -78,6 +78,14 @@ pub(super) struct State {
     pub(super) last_trigger: Option<Duration>,
 }
 
+impl State {
+    /// The newest incremental checkpoint: the chain's head.
+    pub(super) fn next_base(&self) -> Option<CheckpointId> {
+        let newest = self.completed.values().rfind(|done| done.kind == CheckpointKind::Incremental);
+        newest.map(|done| done.folder.checkpoint)
+    }
+}
+
 impl Coordinator {
     /// Claims the job, fencing whoever ran it before, and takes up what the store holds.
     ///
