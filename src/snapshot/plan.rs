@@ -159,7 +159,7 @@ mod tests {
             smallest_sequence: 0,
             largest_sequence: 0,
         });
-        let plan = UploadPlan::new(vec![file], CheckpointKind::Incremental, Some((CheckpointId(1), &base)));
+        let plan = UploadPlan::new(vec![file], CheckpointKind::Incremental, Some((CheckpointId(1), &base)), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len(), plan.unknown.len()), (0, 1, 0));
     }
 

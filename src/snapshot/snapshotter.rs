@@ -97,9 +97,13 @@ impl Snapshotter {
             || self.remembered.lock().values().any(|files| files.with_identity(identity).is_some())
     }
 
-    /// Hears that a checkpoint is complete: earlier ones will not be built on any more.
+    /// Hears that a checkpoint is complete: earlier ones will not be built on any more. A savepoint or
+    /// full checkpoint is never built on, so it changes nothing.
     pub fn notify_complete(&self, checkpoint: CheckpointId) {
-        self.remembered.lock().retain(|remembered, _| *remembered >= checkpoint);
+        let mut remembered = self.remembered.lock();
+        if remembered.contains_key(&checkpoint) {
+            remembered.retain(|earlier, _| *earlier >= checkpoint);
+        }
     }
 
     /// Hears that a checkpoint was given up: it will not be built on.
