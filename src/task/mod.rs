@@ -13,6 +13,7 @@
 mod folder;
 mod full;
 mod heap;
+mod keyed;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
 
