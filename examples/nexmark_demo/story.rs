@@ -79,7 +79,10 @@ fn run_and_kill(options: &Options, place: &Place, screen: &mut Screen, rows: &mu
     screen.begin_run(options.events, 0, "running");
     let mut job = JobProcess::start(&config)?;
     let mut held: Option<(u64, u64, u64, u64)> = None;
-    let offset = loop {
+    let mut offset = 0;
+    // Well after the barrier, and before the next one: where the job cannot get beyond.
+    let is_time = |at: u64, offset: u64| offset >= at + options.checkpoint_every / 2;
+    while !held.is_some_and(|(_, at, _, _)| is_time(at, offset)) {
         match job.next_report()? {
             Some(Report::Checkpoint(row)) => {
                 screen.table_row(&row);
@@ -88,18 +91,14 @@ fn run_and_kill(options: &Options, place: &Place, screen: &mut Screen, rows: &mu
             Some(Report::Held { checkpoint, offset, acknowledged, of }) => {
                 held = Some((checkpoint, offset, acknowledged, of));
             }
-            Some(Report::Progress { offset }) => {
-                screen.advance(offset);
-                // Well after the barrier, and before the next one.
-                let is_time = |at: u64| offset >= at + options.checkpoint_every / 2;
-                if held.is_some_and(|(_, at, _, _)| is_time(at)) {
-                    break offset;
-                }
+            Some(Report::Progress { offset: at }) => {
+                screen.advance(at);
+                offset = at;
             }
             Some(_) => {}
             None => return Err(Error::new(ErrorKind::Internal, "kill the job", "it ended before it was killed")),
         }
-    };
+    }
     screen.end_run();
     let Some((checkpoint, _, acknowledged, of)) = held else { return Ok(()) };
     let process = job.id();
