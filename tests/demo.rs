@@ -35,6 +35,17 @@ fn a_killed_and_rescaled_job_ends_with_the_state_of_an_undisturbed_one() {
 }
 
 #[test]
+fn a_reference_that_lacks_one_event_is_noticed_and_the_key_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ["--events", "8000", "--checkpoint-every", "2000", "--spoil-reference", "5000", "--dir"];
+    // Event 5000 is the registration of a person.
+    let (output, text) = output(demo().args(options).arg(folder.path()));
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("NOT EQUAL. The first difference: state people.profile, key group"), "{text}");
+    assert!(text.contains("key 1100: the reference does not have it"), "{text}");
+}
+
+#[test]
 fn a_folder_with_content_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("mine"), b"x").unwrap();

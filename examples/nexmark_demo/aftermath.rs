@@ -33,6 +33,7 @@ pub async fn collect_and_verify(store: StoreRef, env: &Env, parallelism: u32, sc
         if sweep == MAX_SWEEPS {
             return Err(Error::new(ErrorKind::Internal, "collect", "there is always more to collect"));
         }
+        screen.line("   nothing references these, so they go:");
         for (reason, (objects, bytes)) in by_reason(&plan) {
             screen.line(format_args!("   {:>4} objects {:>9}  {reason}", count(objects), size(bytes)));
         }

@@ -84,7 +84,13 @@ fn run_in_memory(config: &JobConfig) -> Result<()> {
     let started = Instant::now();
     let mut source = Source::at(0);
     while source.offset() < config.events {
-        pipeline.feed(source.next_batch())?;
+        let first = source.offset();
+        let mut batch = source.next_batch();
+        let skipped = config.skip_event.filter(|skipped| (first..source.offset()).contains(skipped));
+        if let Some(skipped) = skipped {
+            batch.events.remove((skipped - first) as usize);
+        }
+        pipeline.feed(batch)?;
         say_progress(&source);
     }
     finish(pipeline, config.events, started)

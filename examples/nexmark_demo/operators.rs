@@ -40,6 +40,7 @@ pub enum AuctionEvent {
 struct Details {
     item: String,
     description: String,
+    extra: String,
     seller: u64,
     category: u64,
     reserve: u64,
@@ -116,6 +117,7 @@ impl Operator for Auctions {
                 let details = Details {
                     item: auction.item_name,
                     description: auction.description,
+                    extra: auction.extra,
                     seller: auction.seller as u64,
                     category: auction.category as u64,
                     reserve: auction.reserve as u64,

@@ -12,10 +12,10 @@ use crate::source::BATCH_EVENTS;
 #[command(name = "nexmark_demo")]
 pub struct Options {
     /// How many NEXMark events the job works through
-    #[arg(long, default_value_t = 600_000)]
+    #[arg(long, default_value_t = 1_200_000)]
     pub events: u64,
     /// Events between two checkpoints
-    #[arg(long, default_value_t = 30_000)]
+    #[arg(long, default_value_t = 50_000)]
     pub checkpoint_every: u64,
     /// Subtasks of each operator before the kill, and after it
     #[arg(long, default_value = "2,3", value_name = "BEFORE,AFTER", value_parser = parse_parallelism)]
@@ -29,6 +29,9 @@ pub struct Options {
     /// Where the checkpoints go: a local folder, new or empty [default: `store` in the working folder]
     #[arg(long)]
     pub store: Option<String>,
+    /// Leave this event out of the reference: the comparison must notice
+    #[arg(long, hide = true, value_name = "OFFSET")]
+    pub spoil_reference: Option<u64>,
 }
 
 impl Options {

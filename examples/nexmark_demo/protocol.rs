@@ -22,6 +22,8 @@ pub struct JobConfig {
     pub parallelism: u32,
     /// Of this checkpoint only the first part is acknowledged: it stays in flight until the process dies.
     pub hold_checkpoint: Option<u64>,
+    /// Without checkpoints: leave the event at this offset out, to show that the comparison notices.
+    pub skip_event: Option<u64>,
 }
 
 /// What a job's process says.

@@ -1,6 +1,7 @@
 //! The demo, from its first line to its last.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use icecore::env::Env;
 use icecore::{Error, ErrorKind, Result};
@@ -23,6 +24,7 @@ struct Place {
 
 /// Tells the story; `false` if its end is not what was promised.
 pub fn tell(options: &Options) -> Result<bool> {
+    let started = Instant::now();
     let place = Place::make(options)?;
     let mut screen = Screen::new();
     let (_, after) = options.parallelism;
@@ -53,6 +55,7 @@ pub fn tell(options: &Options) -> Result<bool> {
         screen.section(6, "What is on the store now.");
         print_tree(&store, &screen).await
     })?;
+    screen.line(format_args!("\nThis took {} seconds.", started.elapsed().as_secs()));
     say_goodbye(place, is_equal, &screen);
     Ok(is_equal)
 }
@@ -66,6 +69,7 @@ fn job_config(options: &Options, place: &Place, name: &str, parallelism: u32) ->
         checkpoint_every: options.checkpoint_every,
         parallelism,
         hold_checkpoint: None,
+        skip_event: None,
     }
 }
 
@@ -75,6 +79,7 @@ fn run_and_kill(options: &Options, place: &Place, screen: &mut Screen, rows: &mu
     let config =
         JobConfig { hold_checkpoint: Some(options.killed_checkpoint()), ..job_config(options, place, "first", before) };
     screen.section(1, &format!("Run the job: {before} subtasks an operator, in a process of its own."));
+    screen.line("   sync: how long a subtask stands still; async: hashing and uploading, while it goes on.");
     screen.table_head();
     screen.begin_run(options.events, 0, "running");
     let mut job = JobProcess::start(&config)?;
@@ -104,8 +109,9 @@ fn run_and_kill(options: &Options, place: &Place, screen: &mut Screen, rows: &mu
     let process = job.id();
     let status = job.kill()?;
     screen.line(format_args!(
-        "   {checkpoint:>5}   in flight: {acknowledged} of {of} subtasks has acknowledged its part"
+        "   {checkpoint:>5}   in flight: {acknowledged} of {of} parts acknowledged (the demo holds the others back, so that the kill"
     ));
+    screen.line("           hits in the middle); the job went on to process events");
     screen.line(format_args!("   kill -9 {process}  ->  {status}, at event {} or a little later", count(offset)));
     let lost = folder_bytes(&config.work);
     std::fs::remove_dir_all(&config.work).map_err(|error| Error::io("remove", config.work.display(), error))?;
@@ -133,6 +139,10 @@ fn resume(options: &Options, place: &Place, screen: &mut Screen, rows: &mut Vec<
                     "   from {from_parallelism} to {after} subtasks in {ms} ms; the source goes back to event {}",
                     count(offset)
                 ));
+                let killed = options.killed_checkpoint();
+                screen.line(format_args!(
+                    "   checkpoint {killed} has no _metadata, so it never was: its number is not used again"
+                ));
                 screen.table_head();
                 screen.begin_run(options.events, offset, "running");
             }
@@ -154,7 +164,8 @@ fn resume(options: &Options, place: &Place, screen: &mut Screen, rows: &mut Vec<
 /// Runs the same events undisturbed in memory, and compares.
 fn check_state(options: &Options, place: &Place, screen: &mut Screen) -> Result<bool> {
     screen.section(3, "Run the same events undisturbed: in memory, one subtask, no checkpoint, no RocksDB. Compare.");
-    let reference = JobConfig { store: None, ..job_config(options, place, "reference", 1) };
+    let reference =
+        JobConfig { store: None, skip_event: options.spoil_reference, ..job_config(options, place, "reference", 1) };
     screen.begin_run(options.events, 0, "reference");
     let mut job = JobProcess::start(&reference)?;
     while let Some(report) = job.next_report()? {
@@ -192,18 +203,19 @@ fn show_savings(rows: &[CheckpointRow], screen: &Screen) {
         size(full),
         full as f64 / uploaded.max(1) as f64
     ));
+    screen.line("   Not counted: what the killed process had sent for the checkpoint that never was.");
+    screen.line("   A long # bar is a compaction: RocksDB merged the files of several checkpoints into new ones.");
     screen.line("   (In full: the sum of the sizes of all files a checkpoint consists of, at every checkpoint.)");
 }
 
 fn say_goodbye(place: Place, is_equal: bool, screen: &Screen) {
-    screen.line("");
     if !is_equal {
         screen.line("The final states are NOT equal: see above. This is a bug in icecore or in the demo.");
     }
     match place.temporary {
         Some(_) => {
             screen.line(
-                "The folder is removed now. To look around in it, keep it: make demo ARGS='--dir /tmp/nexmark', then",
+                "Its folder is removed now. To look around in it, run: make demo ARGS='--dir /tmp/nexmark', and then",
             );
             print_commands(screen, "/tmp/nexmark/store");
         }
@@ -215,9 +227,10 @@ fn say_goodbye(place: Place, is_equal: bool, screen: &Screen) {
 }
 
 fn print_commands(screen: &Screen, store: &str) {
-    screen.line(format_args!("   icecore --store {store} list     the checkpoints, and what each holds"));
-    screen.line(format_args!("   icecore --store {store} show     its operators, key groups and files"));
-    screen.line(format_args!("   icecore --store {store} du       what dropping one would free"));
+    screen.line("   alias icecore='cargo run -q --features rocksdb,memory,cli,test-support --bin icecore --'");
+    screen.line(format_args!(
+        "   icecore --store {store} list    # the checkpoints; `show` has their files, `du` their shared bytes"
+    ));
 }
 
 impl Place {
