@@ -14,7 +14,7 @@ help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## NEXMark on RocksDB: checkpoints, kill -9, restore at another parallelism, compare, collect.
-	@$(READY); $(BUILDING); cargo run -q --features $(FEATURES) --example nexmark_demo
+	@$(READY); $(BUILDING); cargo run -q --features $(FEATURES) --example nexmark_demo -- $(ARGS)
 
 test: ## All tests, against the real RocksDB.
 	@$(READY); $(BUILDING); scripts/test $(FEATURES)
