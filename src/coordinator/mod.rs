@@ -20,10 +20,12 @@ mod listener;
 mod options;
 mod pending;
 mod recover;
+mod requests;
 mod retention;
 
 pub use self::core::{Acknowledged, Coordinator, TickReport};
 pub use chain::CompletedCheckpoint;
 pub use listener::CheckpointListener;
 pub use options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
+pub use requests::{MAX_REQUESTED_CHECKPOINTS, Wish};
 pub use retention::{Candidate, KeptBecause, RetentionPlan, RetentionPolicy};

@@ -6,13 +6,15 @@
 //! fetched files is the backend's own work (`crate::state`).
 
 mod checkpoint;
+mod export;
 mod fetch;
 mod plan;
 mod staged;
 mod verify;
 
 pub use checkpoint::{Checkpoint, read_checkpoint};
+pub use export::{ExportReport, export_checkpoint};
 pub use fetch::{FetchOptions, FetchReport, fetch_files, fetch_to_memory, restore_folder};
 pub use plan::{RestorePlan, RestoreSource};
 pub use staged::StagedFolder;
-pub use verify::{Damage, VerifyReport, verify_checkpoint};
+pub use verify::{Damage, VerifyReport, verify_checkpoint, verify_checkpoints};

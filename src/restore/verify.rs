@@ -1,5 +1,7 @@
 //! Whether a checkpoint restores, found out without restoring it.
 
+use std::collections::{HashMap, HashSet};
+
 use futures::stream::{self, StreamExt};
 
 use super::checkpoint::Checkpoint;
@@ -13,7 +15,8 @@ use crate::transfer::{Progress, StoredFile, TransferLimits, verify_object};
 pub struct VerifyReport {
     /// Files that were looked at.
     pub files: u64,
-    /// Bytes that were read; 0 if only presence and length were checked.
+    /// Bytes that were read and are sound; 0 if only presence and length were checked. Of several
+    /// checkpoints that share a file, each counts it.
     pub read_bytes: u64,
     /// What is wrong, sorted by object.
     pub damaged: Vec<Damage>,
@@ -38,8 +41,7 @@ impl VerifyReport {
 /// Checks every file of a checkpoint: with `deep` its bytes, otherwise only presence and length.
 ///
 /// # Errors
-/// Failures that say nothing about the checkpoint (no permission, no connection) are errors;
-/// damage is not, it is in the report.
+/// As [`verify_checkpoints`].
 pub async fn verify_checkpoint(
     env: &Env,
     checkpoint: &Checkpoint,
@@ -47,29 +49,59 @@ pub async fn verify_checkpoint(
     limits: TransferLimits,
     progress: &dyn Progress,
 ) -> Result<VerifyReport> {
-    let mut files = Vec::new();
-    for entry in checkpoint.metadata.files() {
-        files.push(checkpoint.stored_file(entry)?);
+    let mut reports = verify_checkpoints(env, std::slice::from_ref(checkpoint), deep, limits, progress).await?;
+    Ok(reports.pop().unwrap_or_default())
+}
+
+/// Checks every file of several checkpoints of one store, each object once however many share it.
+/// One report for each, in order.
+///
+/// # Errors
+/// Failures that say nothing about the checkpoints (no permission, no connection) are errors;
+/// damage is not, it is in the reports.
+pub async fn verify_checkpoints(
+    env: &Env,
+    checkpoints: &[Checkpoint],
+    deep: bool,
+    limits: TransferLimits,
+    progress: &dyn Progress,
+) -> Result<Vec<VerifyReport>> {
+    let Some(first) = checkpoints.first() else { return Ok(Vec::new()) };
+    let mut needed = Vec::with_capacity(checkpoints.len());
+    for checkpoint in checkpoints {
+        let files = checkpoint.metadata.files().map(|entry| checkpoint.stored_file(entry));
+        needed.push(files.collect::<Result<HashSet<StoredFile>>>()?);
     }
+    let mut files: Vec<&StoredFile> = needed.iter().flatten().collect::<HashSet<_>>().into_iter().collect();
     files.sort_by(|a, b| (&a.object, a.offset_bytes).cmp(&(&b.object, b.offset_bytes)));
-    files.dedup();
     progress.expect(files.len() as u64, if deep { files.iter().map(|file| file.size_bytes).sum() } else { 0 });
-    let mut report = VerifyReport { files: files.len() as u64, ..VerifyReport::default() };
-    let mut outcomes = stream::iter(&files)
-        .map(|file| async move { (file, check(env, checkpoint, file, deep, progress).await) })
+    let mut damage: HashMap<&StoredFile, String> = HashMap::new();
+    let mut outcomes = stream::iter(files)
+        .map(|file| async move { (file, check(env, first, file, deep, progress).await) })
         .buffer_unordered(limits.parallelism.max(1));
     while let Some((file, outcome)) = outcomes.next().await {
         match outcome {
-            Ok(()) if deep => report.read_bytes += file.size_bytes,
             Ok(()) => {}
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                report.damaged.push(Damage { object: file.object.clone(), reason: error.message().to_owned() });
+                damage.insert(file, error.message().to_owned());
             }
             Err(error) => return Err(error),
         }
     }
+    Ok(needed.iter().map(|files| report_of(files, &damage, deep)).collect())
+}
+
+fn report_of(files: &HashSet<StoredFile>, damage: &HashMap<&StoredFile, String>, deep: bool) -> VerifyReport {
+    let sound = files.iter().filter(|file| !damage.contains_key(file));
+    let damaged =
+        files.iter().filter_map(|file| Some(Damage { object: file.object.clone(), reason: damage.get(file)?.clone() }));
+    let mut report = VerifyReport {
+        files: files.len() as u64,
+        read_bytes: if deep { sound.map(|file| file.size_bytes).sum() } else { 0 },
+        damaged: damaged.collect(),
+    };
     report.damaged.sort();
-    Ok(report)
+    report
 }
 
 async fn check(

@@ -98,7 +98,7 @@ pub async fn verify_object(store: &dyn Store, env: &Env, file: &StoredFile, prog
     Ok(())
 }
 
-fn reads<'a>(store: &'a dyn Store, file: &'a StoredFile) -> impl Stream<Item = Result<Bytes>> + Unpin + 'a {
+pub(super) fn reads<'a>(store: &'a dyn Store, file: &'a StoredFile) -> impl Stream<Item = Result<Bytes>> + Unpin + 'a {
     let end = file.offset_bytes.saturating_add(file.size_bytes);
     let starts = std::iter::successors(Some(file.offset_bytes), |start| start.checked_add(READ_BYTES));
     let ranges =
@@ -124,7 +124,7 @@ fn write_hashed(path: &Path, mut receiver: mpsc::Receiver<Bytes>) -> Result<Cont
     Ok(ContentHash(hasher.finalize().into()))
 }
 
-fn check(file: &StoredFile, found: ContentHash) -> Result<()> {
+pub(super) fn check(file: &StoredFile, found: ContentHash) -> Result<()> {
     if found == file.sha256 {
         return Ok(());
     }

@@ -8,11 +8,13 @@
 //! Memory per running transfer is at most [`CHUNK_BYTES`] times [`CHUNKS_IN_FLIGHT`] and one chunk at
 //! either end; callers bound how many run at once ([`TransferLimits::parallelism`]).
 
+mod copy;
 mod download;
 mod hash;
 mod progress;
 mod upload;
 
+pub use copy::copy_object;
 pub use download::{download, download_to_memory, verify_object};
 pub use hash::{hash_file, read_file};
 pub use progress::{NoProgress, Progress};
@@ -39,7 +41,7 @@ impl Default for TransferLimits {
 }
 
 /// A stored object, or a part of one, and what its plain bytes must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoredFile {
     /// The object, relative to the store's root.
     pub object: crate::store::StorePath,

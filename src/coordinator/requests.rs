@@ -1,0 +1,246 @@
+//! What commands ask of a running coordinator (M1 of `docs/protocol.md`), and how it answers.
+//!
+//! A request's argument is a line of words; [`Wish`] is its meaning. A coordinator that serves
+//! requests lets `icecore gc`, `drop`, `retain`, `pin` and `unpin` work beside it without taking the
+//! job over.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::core::Coordinator;
+use super::retention::RetentionPolicy;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gc::{GcPlan, GcReport, SweepScope};
+use crate::layout::CheckpointFolder;
+use crate::metadata::limits::MAX_CONTROL_TEXT_BYTES;
+use crate::metadata::{Outcome, Request, RequestKind};
+
+/// The most checkpoints that one request names: what fits its argument.
+pub const MAX_REQUESTED_CHECKPOINTS: usize = 256;
+
+/// What is asked of the owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wish {
+    /// Remove what nothing references. The argument is `records` or `everything`.
+    Gc(SweepScope),
+    /// Say that you are alive, and change nothing. A [`RequestKind::Gc`] with the argument `nothing`.
+    Ping,
+    /// Drop checkpoints. The argument is the names of their folders.
+    Drop(Vec<CheckpointFolder>),
+    /// Apply a policy once. The argument is `last=<n> hourly=<n> daily=<n> weekly=<n>`.
+    Retain(RetentionPolicy),
+    /// Pin a checkpoint. The argument is its folder's name and, after a blank, the reason.
+    Pin(CheckpointFolder, String),
+    /// Remove the pins of a checkpoint. The argument is its folder's name.
+    Unpin(CheckpointFolder),
+}
+
+impl Wish {
+    /// The request's kind.
+    pub fn kind(&self) -> RequestKind {
+        match self {
+            Self::Gc(_) | Self::Ping => RequestKind::Gc,
+            Self::Drop(_) => RequestKind::Drop,
+            Self::Retain(_) => RequestKind::Retain,
+            Self::Pin(..) => RequestKind::Pin,
+            Self::Unpin(_) => RequestKind::Unpin,
+        }
+    }
+
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a kind that no coordinator serves; [`ErrorKind::InvalidInput`] for
+    /// an argument of another form.
+    pub fn parse(kind: RequestKind, argument: &str) -> Result<Self> {
+        let fail = || Error::invalid("read a request", "its argument is not in the form icecore writes");
+        match kind {
+            RequestKind::Gc => match argument {
+                "records" => Ok(Self::Gc(SweepScope::Records)),
+                "" | "everything" => Ok(Self::Gc(SweepScope::Everything)),
+                "nothing" => Ok(Self::Ping),
+                _ => Err(fail()),
+            },
+            RequestKind::Drop => {
+                let words: Vec<&str> = argument.split(' ').take(MAX_REQUESTED_CHECKPOINTS + 1).collect();
+                if words.len() > MAX_REQUESTED_CHECKPOINTS {
+                    let message = format!("it names more than {MAX_REQUESTED_CHECKPOINTS} checkpoints");
+                    return Err(Error::new(ErrorKind::LimitExceeded, "read a request", message));
+                }
+                words.into_iter().map(CheckpointFolder::from_str).collect::<Result<_>>().map(Self::Drop)
+            }
+            RequestKind::Retain => parse_policy(argument).map(Self::Retain).ok_or_else(fail),
+            RequestKind::Pin => {
+                let (folder, reason) = argument.split_once(' ').ok_or_else(fail)?;
+                Ok(Self::Pin(folder.parse()?, reason.to_owned()))
+            }
+            RequestKind::Unpin => Ok(Self::Unpin(argument.parse()?)),
+            RequestKind::Fork | RequestKind::Repair | RequestKind::Savepoint => {
+                Err(Error::new(ErrorKind::Unsupported, "read a request", "this owner does not do that"))
+            }
+        }
+    }
+}
+
+/// The argument.
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gc(SweepScope::Records) => f.write_str("records"),
+            Self::Gc(SweepScope::Everything) => f.write_str("everything"),
+            Self::Ping => f.write_str("nothing"),
+            Self::Drop(folders) => {
+                let names: Vec<String> = folders.iter().map(ToString::to_string).collect();
+                f.write_str(&names.join(" "))
+            }
+            Self::Retain(RetentionPolicy { last, hourly, daily, weekly }) => {
+                write!(f, "last={last} hourly={hourly} daily={daily} weekly={weekly}")
+            }
+            Self::Pin(folder, reason) => write!(f, "{folder} {reason}"),
+            Self::Unpin(folder) => write!(f, "{folder}"),
+        }
+    }
+}
+
+fn parse_policy(argument: &str) -> Option<RetentionPolicy> {
+    let mut policy = RetentionPolicy { last: 0, hourly: 0, daily: 0, weekly: 0 };
+    for word in argument.split(' ') {
+        let (name, number) = word.split_once('=')?;
+        let number = number.parse().ok()?;
+        match name {
+            "last" => policy.last = number,
+            "hourly" => policy.hourly = number,
+            "daily" => policy.daily = number,
+            "weekly" => policy.weekly = number,
+            _ => return None,
+        }
+    }
+    Some(policy)
+}
+
+impl Coordinator {
+    /// Does what commands asked of this coordinator since the last call, and answers them. Call it
+    /// often, from one task. Returns how many were answered.
+    ///
+    /// What cannot be done is refused in the answer and is no error here.
+    ///
+    /// # Errors
+    /// The tenure's end; what the store says of listing the requests or of writing an answer. The
+    /// requests that are not answered yet are met by the next call.
+    pub async fn serve_requests(&self) -> Result<usize> {
+        self.tenure.check()?;
+        let requests = self.inbox.pending(&self.tenure).await?;
+        for request in &requests {
+            let outcome = match self.grant(request).await {
+                Ok(text) => Outcome::Done(text),
+                // A tenure that is over has nothing to answer: its asker finds out by the claims.
+                Err(error) => match self.tenure.check() {
+                    Ok(()) => Outcome::Refused(error.to_string()),
+                    Err(over) => return Err(over),
+                },
+            };
+            tracing::info!(job = %self.layout.job(), kind = ?request.kind, ?outcome, "request");
+            self.inbox.answer(&self.tenure, request.uid, bounded(outcome)).await?;
+        }
+        Ok(requests.len())
+    }
+
+    async fn grant(&self, request: &Request) -> Result<String> {
+        match Wish::parse(request.kind, &request.argument)? {
+            Wish::Ping => Ok("alive".to_owned()),
+            Wish::Gc(scope) => {
+                let (_, report) = self.collect(scope, false).await?;
+                Ok(report.to_string())
+            }
+            Wish::Drop(folders) => {
+                let drops: Vec<_> = folders.into_iter().map(|folder| (folder, "asked for".to_owned())).collect();
+                let (plan, report) = self.drop_checkpoints(&drops, false).await?;
+                told(&plan, &report)
+            }
+            Wish::Retain(policy) => {
+                let (_, plan, report) = self.apply_retention(policy, false).await?;
+                told(&plan, &report)
+            }
+            Wish::Pin(folder, reason) => self.pin(folder, &reason).await.map(|name| format!("pinned as {name}")),
+            Wish::Unpin(folder) => self.unpin(folder).await.map(|count| format!("{count} pins removed")),
+        }
+    }
+}
+
+/// What a drop did, in a few lines. If all that was asked for was refused, that is a refusal.
+fn told(plan: &GcPlan, report: &GcReport) -> Result<String> {
+    let refused: Vec<String> =
+        plan.refused.iter().map(|refused| format!("{}: {}", refused.folder, refused.why)).collect();
+    if plan.dropped.is_empty() && !refused.is_empty() {
+        return Err(Error::new(ErrorKind::Blocked, "drop checkpoints", refused.join("; ")));
+    }
+    let mut text = format!("{} checkpoints dropped; {report}", plan.dropped.len());
+    for refused in refused {
+        text += &format!("\nkept {refused}");
+    }
+    Ok(text)
+}
+
+/// An answer that fits its record.
+fn bounded(outcome: Outcome) -> Outcome {
+    let cut = |mut text: String| {
+        let end = (0..=MAX_CONTROL_TEXT_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        text
+    };
+    match outcome {
+        Outcome::Done(text) => Outcome::Done(cut(text)),
+        Outcome::Refused(text) => Outcome::Refused(cut(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{CheckpointId, Epoch, Uid};
+
+    #[test]
+    fn a_wish_reads_back_from_its_request() {
+        let epoch = Epoch { counter: 2, uid: Uid(7) };
+        let folder = |id| CheckpointFolder { checkpoint: CheckpointId(id), epoch };
+        let wishes = [
+            Wish::Gc(SweepScope::Records),
+            Wish::Gc(SweepScope::Everything),
+            Wish::Ping,
+            Wish::Drop(vec![folder(1), folder(2)]),
+            Wish::Retain(RetentionPolicy { last: 1, hourly: 2, daily: 3, weekly: 4 }),
+            Wish::Pin(folder(3), "before the upgrade".to_owned()),
+            Wish::Unpin(folder(3)),
+        ];
+        for wish in wishes {
+            assert_eq!(Wish::parse(wish.kind(), &wish.to_string()).unwrap(), wish);
+        }
+    }
+
+    #[test]
+    fn a_hostile_argument_is_refused() {
+        let many = vec!["cp-1.1-0000000000000001"; MAX_REQUESTED_CHECKPOINTS + 1].join(" ");
+        let hostile = [
+            (RequestKind::Gc, "all of it"),
+            (RequestKind::Drop, ""),
+            (RequestKind::Drop, "../cp-1"),
+            (RequestKind::Drop, many.as_str()),
+            (RequestKind::Retain, ""),
+            (RequestKind::Retain, "last=-1"),
+            (RequestKind::Retain, "first=1"),
+            (RequestKind::Pin, "cp-1.1-0000000000000001"),
+            (RequestKind::Unpin, "1"),
+            (RequestKind::Repair, "1"),
+        ];
+        for (kind, argument) in hostile {
+            assert!(Wish::parse(kind, argument).is_err(), "{kind:?} {argument:?} was taken");
+        }
+    }
+
+    #[test]
+    fn an_answer_fits_its_record_and_is_cut_between_characters() {
+        let Outcome::Done(text) = bounded(Outcome::Done("ü".repeat(MAX_CONTROL_TEXT_BYTES))) else { unreachable!() };
+        assert!(text.len() <= MAX_CONTROL_TEXT_BYTES && text.len() > MAX_CONTROL_TEXT_BYTES - 2);
+    }
+}

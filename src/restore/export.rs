@@ -1,0 +1,171 @@
+//! A checkpoint as a folder that stands on its own: a savepoint made from what is stored already.
+//!
+//! Every file is copied beside a `_metadata` of its own, which is written last, when all the rest is
+//! durable and every hash was proven: whoever finds it finds a whole checkpoint. Nothing in it names
+//! the job's folder, so it restores wherever it is moved, and no retention ever touches it.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+
+use super::checkpoint::Checkpoint;
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{METADATA_NAME, OperatorId, SubtaskName, operator_folder, subtask_folder};
+use crate::metadata::{self, CheckpointKind, CheckpointMetadata, Encoding, FileEntry, Location};
+use crate::store::{StorePath, StoreRef};
+use crate::transfer::{Progress, TransferLimits, copy_object};
+
+const EXPORT: &str = "export a checkpoint";
+
+/// What an export wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExportReport {
+    /// Files, `_metadata` not counted.
+    pub files: u64,
+    /// Bytes, `_metadata` included.
+    pub bytes: u64,
+}
+
+/// Copies `checkpoint` into the folder `folder` of `target` (`None`: its root), which must be empty.
+/// After an error what was copied is removed again, as far as the store lets it.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyExists`] if something lies there; [`ErrorKind::InvalidInput`] for a folder
+/// inside a job's; [`ErrorKind::Corrupt`] or [`ErrorKind::NotFound`] if the checkpoint is damaged; what
+/// either store says.
+pub async fn export_checkpoint(
+    env: &Env,
+    checkpoint: &Checkpoint,
+    target: &StoreRef,
+    folder: Option<&StorePath>,
+    limits: TransferLimits,
+    progress: &dyn Progress,
+) -> Result<ExportReport> {
+    refuse_folder(target, folder).await?;
+    let (metadata, copies) = plan(checkpoint)?;
+    let encoding = env.blocking(move || metadata::encode(&metadata)).await??;
+    let metadata_bytes = Bytes::from(encoding);
+    let report = ExportReport {
+        files: copies.len() as u64,
+        bytes: copies.iter().map(|copy| copy.entry.size_bytes).sum::<u64>() + metadata_bytes.len() as u64,
+    };
+    let written = write(env, checkpoint, target, folder, (&copies, metadata_bytes), limits, progress).await;
+    match written {
+        Ok(()) => Ok(report),
+        Err(error) => {
+            remove(target, folder, &copies).await;
+            Err(error)
+        }
+    }
+}
+
+/// One file, and where its copy goes below the folder.
+struct Copy<'a> {
+    entry: &'a FileEntry,
+    below: StorePath,
+}
+
+async fn refuse_folder(target: &StoreRef, folder: Option<&StorePath>) -> Result<()> {
+    if let Some(folder) = folder.filter(|folder| folder.as_str().starts_with("job-")) {
+        return Err(Error::invalid(EXPORT, "the folder lies in a job's, where retention rules")
+            .with_object(folder)
+            .with_advice("name a folder that does not begin with `job-`"));
+    }
+    if target.list_children(folder).await?.is_empty() {
+        return Ok(());
+    }
+    let object = folder.map_or_else(|| target.describe(), ToString::to_string);
+    Err(Error::new(ErrorKind::AlreadyExists, EXPORT, "the target folder is not empty")
+        .with_object(object)
+        .with_advice("name a folder that does not exist yet; nothing was changed"))
+}
+
+/// The copy's `_metadata`, and what has to be copied for it.
+fn plan(checkpoint: &Checkpoint) -> Result<(CheckpointMetadata, Vec<Copy<'_>>)> {
+    let mut metadata = (*checkpoint.metadata).clone();
+    metadata.kind = CheckpointKind::Savepoint;
+    let mut copies = Vec::new();
+    let mut places = BTreeSet::new();
+    for (operator, original) in metadata.operators.iter_mut().zip(&checkpoint.metadata.operators) {
+        for (part, original) in operator.subtasks.iter_mut().zip(&original.subtasks) {
+            for (file, entry) in part.files.iter_mut().zip(&original.files) {
+                let below = place(&operator.operator, part.index, file)?;
+                if !places.insert(below.clone()) {
+                    return Err(Error::corrupt(EXPORT, &below, "two files would lie there"));
+                }
+                file.location = Location::InCheckpoint(below.clone());
+                file.offset_bytes = 0;
+                file.stored_size_bytes = file.size_bytes;
+                file.encoding = Encoding::Plain;
+                copies.push(Copy { entry, below });
+            }
+        }
+    }
+    Ok((metadata, copies))
+}
+
+/// As in a job's folder: key groups of full checkpoints have folders of their own below the
+/// operator's, whichever subtask wrote them; all else lies below the subtask's.
+fn place(operator: &OperatorId, index: u32, file: &FileEntry) -> Result<StorePath> {
+    if file.local_name.as_str().starts_with("keygroup-") && file.key_groups.is_some() {
+        return StorePath::new(format!("{}/{}", operator_folder(operator), file.local_name));
+    }
+    let subtask = SubtaskName { operator: operator.clone(), index };
+    StorePath::new(format!("{}/{}", subtask_folder(&subtask), file.local_name))
+}
+
+fn at(folder: Option<&StorePath>, below: &str) -> Result<StorePath> {
+    match folder {
+        None => StorePath::new(below),
+        Some(folder) => folder.join(below),
+    }
+}
+
+async fn write(
+    env: &Env,
+    checkpoint: &Checkpoint,
+    target: &StoreRef,
+    folder: Option<&StorePath>,
+    (copies, metadata): (&[Copy<'_>], Bytes),
+    limits: TransferLimits,
+    progress: &dyn Progress,
+) -> Result<()> {
+    progress.expect(copies.len() as u64, copies.iter().map(|copy| copy.entry.size_bytes).sum());
+    let failed = AtomicBool::new(false);
+    let failed = &failed;
+    let mut outcomes = stream::iter(copies)
+        .map(|copy| async move {
+            if failed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let (file, place) = (checkpoint.stored_file(copy.entry)?, at(folder, copy.below.as_str())?);
+            copy_object(&*checkpoint.store, env, &file, &**target, &place, progress).await
+        })
+        .buffer_unordered(limits.parallelism.max(1));
+    // What has begun is waited for even after an error: a copy that is merely dropped may still
+    // appear, after all others were removed.
+    let mut first_error = None;
+    while let Some(outcome) = outcomes.next().await {
+        if let Err(error) = outcome {
+            failed.store(true, Ordering::Relaxed);
+            first_error.get_or_insert(error);
+        }
+    }
+    if let Some(error) = first_error {
+        return Err(error);
+    }
+    target.put(&at(folder, METADATA_NAME)?, metadata).await
+}
+
+async fn remove(target: &StoreRef, folder: Option<&StorePath>, copies: &[Copy<'_>]) {
+    // The index first, should its writing have been answered with an error and landed all the same.
+    let places = std::iter::once(METADATA_NAME).chain(copies.iter().map(|copy| copy.below.as_str()));
+    let places: Vec<StorePath> = places.filter_map(|below| at(folder, below).ok()).collect();
+    let failed = target.delete(&places).await.into_iter().filter_map(Result::err).next();
+    if let Some(error) = failed {
+        tracing::warn!(%error, "could not remove all of an unfinished export");
+    }
+}

@@ -1,0 +1,232 @@
+//! The command killed, interrupted, and beside other owners of the job.
+
+mod cli_support;
+mod rocksfolder_support;
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cli_support::{Bench, JOB, files_below, local_store, scan};
+use icecore::ErrorKind;
+use icecore::coordinator::{Coordinator, CoordinatorOptions};
+use icecore::env::Env;
+use icecore::gc::SweepScope;
+use icecore::layout::JobId;
+use rocksfolder_support::{db_bench, have_rocksdb_tools};
+
+const OTHER_OWNER: i32 = 4;
+/// How often a snapshot is killed.
+const KILLS: u64 = 25;
+
+fn write(db: &Path, round: u64, keys: u32) {
+    let benchmarks = if round == 0 { "--benchmarks=fillrandom" } else { "--benchmarks=overwrite" };
+    let (existing, seed) = (format!("--use_existing_db={}", u8::from(round > 0)), format!("--seed={round}"));
+    let keys = format!("--num={keys}");
+    let options = [benchmarks, &keys, "--compression_type=none", &existing, &seed];
+    assert!(db_bench(db, &options).status().unwrap().success());
+}
+
+fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args([format!("-{name}"), process.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn killed_at_any_moment_nothing_acknowledged_is_lost_and_gc_leaves_no_orphan() {
+    if !have_rocksdb_tools("kill -9") {
+        return;
+    }
+    let bench = Bench::new();
+    let db = bench.path("db");
+    let mut killed = 0;
+    for round in 0..KILLS {
+        write(&db, round, 6000);
+        let before = bench.job().exists().then(|| bench.view().checkpoints.len()).unwrap_or_default();
+        let mut child = bench
+            .command(&format!("snapshot {} --take-over", db.display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Over the whole life of the process, in steps that never repeat.
+        std::thread::sleep(Duration::from_micros(round * 3_700 % 91_000));
+        let _ = child.kill();
+        let status = child.wait().unwrap();
+        killed += u64::from(status.signal() == Some(9));
+        let after = bench.job().exists().then(|| bench.view().checkpoints.len()).unwrap_or_default();
+        assert!(after >= before, "a checkpoint was lost");
+        assert!(status.code() != Some(0) || after > before, "told as taken, and not there");
+    }
+    assert!(killed > KILLS / 2, "only {killed} were killed before their end");
+    bench.ok(&format!("snapshot {} --take-over", db.display()));
+    bench.ok("verify --all");
+    bench.ok("gc");
+    bench.ok("gc");
+    bench.assert_only_referenced();
+    bench.ok("restore latest restored");
+    assert_eq!(scan(&bench.path("restored")), scan(&db));
+}
+
+#[test]
+fn sigterm_stops_a_snapshot_cleanly_and_the_next_needs_not_wait() {
+    if !have_rocksdb_tools("SIGTERM") {
+        return;
+    }
+    let bench = Bench::new();
+    let db = bench.path("db");
+    write(&db, 0, 100_000);
+    let mut interrupted = 0;
+    for (round, name) in ["TERM", "INT"].into_iter().cycle().take(12).enumerate() {
+        let job = format!("j{round}");
+        let child = bench
+            .command(&format!("snapshot {} --job {job}", db.display()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let shared = bench.store().join(format!("job-{job}/shared"));
+        bench.wait_for(|_| shared.exists());
+        signal(child.id(), name);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        match output.status.code() {
+            Some(0) => {}
+            code => {
+                assert_eq!(code, Some(if name == "TERM" { 143 } else { 130 }), "{said}");
+                assert!(said.contains("no checkpoint was taken"), "{said}");
+                interrupted += 1;
+            }
+        }
+        // It ended its tenure: nobody waits, nobody is fenced.
+        let output = bench.run(&format!("snapshot {} --job {job}", db.display()));
+        assert!(output.status.success(), "{output:?}");
+        assert!(!String::from_utf8(output.stderr).unwrap().contains("fences"));
+        bench.ok(&format!("verify --job {job}"));
+    }
+    assert!(interrupted > 0, "every snapshot ended before it was interrupted");
+}
+
+/// An owner in this process, as an engine has one.
+struct Owner {
+    runtime: tokio::runtime::Runtime,
+    coordinator: Arc<Coordinator>,
+}
+
+impl Owner {
+    fn of(bench: &Bench) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let coordinator = runtime.block_on(async {
+            let options = CoordinatorOptions { holder: "the engine".to_owned(), ..CoordinatorOptions::default() };
+            let (store, job) = (local_store(&bench.store()), JobId::new(JOB).unwrap());
+            Coordinator::start(store, job, vec![], Env::system().unwrap(), options, vec![]).await.unwrap()
+        });
+        Self { runtime, coordinator: Arc::new(coordinator) }
+    }
+
+    /// From now on it answers requests.
+    fn serve(&self) {
+        let coordinator = self.coordinator.clone();
+        self.runtime.spawn(async move {
+            while coordinator.serve_requests().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+}
+
+fn three_checkpoints(test: &str) -> Option<(Bench, std::path::PathBuf)> {
+    if !have_rocksdb_tools(test) {
+        return None;
+    }
+    let bench = Bench::new();
+    let db = bench.path("db");
+    for round in 0..3 {
+        write(&db, round, 3000);
+        bench.ok(&format!("snapshot {}", db.display()));
+    }
+    Some((bench, db))
+}
+
+fn numbers(bench: &Bench) -> Vec<u64> {
+    bench.view().checkpoints.keys().map(|folder| folder.checkpoint.0).collect()
+}
+
+#[test]
+fn a_living_owner_does_what_commands_ask_and_is_not_fenced() {
+    let Some((bench, _)) = three_checkpoints("a living owner") else { return };
+    let owner = Owner::of(&bench);
+    owner.serve();
+    let epoch = owner.coordinator.epoch();
+    for line in ["pin 1 --reason mine", "gc", "drop 2", "unpin 1", "retain --keep-last 1"] {
+        let report = bench.json(line);
+        assert_eq!(report["done_by"], "the owner", "{line}: {report}");
+    }
+    assert_eq!(numbers(&bench), [3]);
+    let said = bench.fails("drop 3", 5);
+    assert!(said.contains("newest"), "{said}");
+    // The same epoch all along, and it goes on working.
+    assert_eq!(bench.view().epochs.living_owner(), Some(epoch));
+    owner.runtime.block_on(owner.coordinator.collect(SweepScope::Everything, false)).unwrap();
+}
+
+#[test]
+fn a_snapshot_does_not_push_aside_an_owner_that_answers() {
+    let Some((bench, db)) = three_checkpoints("an owner that answers") else { return };
+    let owner = Owner::of(&bench);
+    owner.serve();
+    let said = bench.fails(&format!("snapshot {} --wait 1", db.display()), OTHER_OWNER);
+    assert!(said.contains("the engine") && said.contains("--take-over"), "{said}");
+    assert_eq!(numbers(&bench), [1, 2, 3]);
+    owner.runtime.block_on(owner.coordinator.collect(SweepScope::Records, false)).unwrap();
+}
+
+#[test]
+fn an_owner_that_does_not_answer_is_fenced_after_the_wait_and_finds_out() {
+    let Some((bench, _)) = three_checkpoints("an owner that does not answer") else { return };
+    let owner = Owner::of(&bench);
+    let output = bench.run("drop 1 --wait 1");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("no answer within 1 s") && said.contains("the engine"), "{said}");
+    assert_eq!(numbers(&bench), [2, 3]);
+    let fenced = owner.runtime.block_on(owner.coordinator.collect(SweepScope::Everything, false));
+    assert_eq!(fenced.unwrap_err().kind(), ErrorKind::Fenced);
+}
+
+#[test]
+fn take_over_fences_at_once_and_says_whom() {
+    let Some((bench, db)) = three_checkpoints("take over") else { return };
+    let owner = Owner::of(&bench);
+    owner.serve();
+    let output = bench.run(&format!("snapshot {} --take-over", db.display()));
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the engine"));
+    assert_eq!(numbers(&bench), [1, 2, 3, 4]);
+    let fenced = owner.runtime.block_on(owner.coordinator.collect(SweepScope::Everything, false));
+    assert_eq!(fenced.unwrap_err().kind(), ErrorKind::Fenced);
+}
+
+#[test]
+fn two_snapshots_at_once_make_two_sound_checkpoints_or_one_and_an_error() {
+    let Some((bench, db)) = three_checkpoints("two snapshots at once") else { return };
+    for round in 0..5 {
+        let before = numbers(&bench).len();
+        let start = || {
+            let line = format!("snapshot {}", db.display());
+            bench.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let both = [start(), start()].map(|child| child.wait_with_output().unwrap());
+        let taken = both.iter().filter(|output| output.status.success()).count();
+        for output in both.iter().filter(|output| !output.status.success()) {
+            assert_eq!(output.status.code(), Some(OTHER_OWNER), "round {round}: {output:?}");
+        }
+        assert!(numbers(&bench).len() >= before + taken, "a checkpoint that was told as taken does not count");
+        bench.ok("verify --all");
+        bench.ok("gc --take-over");
+    }
+    bench.ok("gc");
+    bench.assert_only_referenced();
+    assert!(files_below(&bench.job(), &bench.job()).iter().all(|name| !name.contains(".tmp-")));
+}
