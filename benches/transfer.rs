@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use icecore::env::Env;
-use icecore::layout::{CheckpointFolder, CheckpointId, ContentHash, Epoch, FileKind, JobId, JobLayout, OperatorId, SubtaskName, Uid};
+use icecore::layout::{
+    CheckpointFolder, CheckpointId, ContentHash, Epoch, FileKind, JobId, JobLayout, OperatorId, SubtaskName, Uid,
+};
 use icecore::metadata::{Backend, CheckpointKind, CheckpointMetadata, FileEntry};
 use icecore::registry::Registry;
 use icecore::restore::{Checkpoint, FetchOptions, restore_folder};
@@ -31,14 +33,14 @@ use icecore::snapshot::{
     FileSource, Known, LocalFile, LocalSnapshot, Placing, RegistryBroker, Snapshotter, SnapshotterOptions, Trigger,
 };
 use icecore::store::{LocalStore, StorePath, StoreRef};
-use icecore::transfer::TransferLimits;
+use icecore::transfer::{SMALL_FILE_BYTES, TransferLimits};
 use sha2::{Digest as _, Sha256};
 use support::Samples;
 use support::chart::BarChart;
 use tokio::runtime::Runtime;
 
 const LARGE_FILE_BYTES: usize = 64 << 20;
-const SMALL_FILE_BYTES: usize = 64 << 10;
+const TINY_FILE_BYTES: usize = 64 << 10;
 const SMALL_FILES: usize = 2_000;
 const COPY_BUFFER_BYTES: usize = 1 << 20;
 
@@ -65,6 +67,12 @@ impl Corpus {
 
     fn size_bytes(&self) -> usize {
         self.names.len() * self.file_bytes
+    }
+
+    /// How many of these files icecore moves at once.
+    fn parallelism(&self) -> usize {
+        let limits = TransferLimits::default();
+        if self.file_bytes as u64 <= SMALL_FILE_BYTES { limits.small_parallelism } else { limits.parallelism }
     }
 }
 
@@ -131,7 +139,7 @@ struct Uploaded {
 
 const EPOCH: Epoch = Epoch { counter: 1, uid: Uid(1) };
 
-fn upload(runtime: &Runtime, corpus: &Corpus, root: &Path, parallelism: usize) -> (Duration, Uploaded) {
+fn upload(runtime: &Runtime, corpus: &Corpus, root: &Path) -> (Duration, Uploaded) {
     runtime.block_on(async {
         let env = Env::system().unwrap();
         let store: StoreRef = Arc::new(LocalStore::open(root, env.clone()).unwrap());
@@ -140,7 +148,7 @@ fn upload(runtime: &Runtime, corpus: &Corpus, root: &Path, parallelism: usize) -
         registry.begin_pending(CheckpointId(1)).unwrap();
         let broker = Arc::new(RegistryBroker::new(registry, layout.clone(), env.clone()));
         let subtask = SubtaskName { operator: OperatorId::new("op").unwrap(), index: 0 };
-        let limits = TransferLimits { parallelism };
+        let limits = TransferLimits::default();
         let options = SnapshotterOptions { limits, ..SnapshotterOptions::default() };
         let snapshotter = Snapshotter::new(subtask, Arc::clone(&store), env, broker, options);
         let snapshot = LocalSnapshot {
@@ -181,7 +189,7 @@ fn local_file(corpus: &Corpus, name: &str) -> LocalFile {
     }
 }
 
-fn restore(runtime: &Runtime, uploaded: &Uploaded, target: &Path, parallelism: usize) -> Duration {
+fn restore(runtime: &Runtime, uploaded: &Uploaded, target: &Path) -> Duration {
     let metadata = CheckpointMetadata {
         job: JobId::new("bench").unwrap(),
         checkpoint: CheckpointId(1),
@@ -195,7 +203,7 @@ fn restore(runtime: &Runtime, uploaded: &Uploaded, target: &Path, parallelism: u
         properties: Default::default(),
     };
     let checkpoint = Checkpoint { store: Arc::clone(&uploaded.store), folder: None, metadata: Arc::new(metadata) };
-    let options = FetchOptions { limits: TransferLimits { parallelism }, ..FetchOptions::default() };
+    let options = FetchOptions::default();
     let time = runtime.block_on(async {
         let env = Env::system().unwrap();
         let start = Instant::now();
@@ -206,10 +214,23 @@ fn restore(runtime: &Runtime, uploaded: &Uploaded, target: &Path, parallelism: u
     time
 }
 
-const SIDES: [&str; 6] =
-    ["one pass, parallel", "one pass, 1 thread", "copy then hash, parallel", "copy then hash, 1 thread", "icecore upload", "icecore restore"];
+const SIDES: [&str; 6] = [
+    "one pass, parallel",
+    "one pass, 1 thread",
+    "copy then hash, parallel",
+    "copy then hash, 1 thread",
+    "icecore upload",
+    "icecore restore",
+];
 
-fn run_side(side: usize, runtime: &Runtime, corpus: &Corpus, work: &Path, parallelism: usize, last: &mut Option<Uploaded>) -> Duration {
+fn run_side(
+    side: usize,
+    runtime: &Runtime,
+    corpus: &Corpus,
+    work: &Path,
+    parallelism: usize,
+    last: &mut Option<Uploaded>,
+) -> Duration {
     let target = work.join("target");
     match side {
         0 => copy_all(corpus, &target, parallelism, copy_in_one_pass),
@@ -220,21 +241,22 @@ fn run_side(side: usize, runtime: &Runtime, corpus: &Corpus, work: &Path, parall
             if let Some(old) = last.take() {
                 fs::remove_dir_all(&old.root).unwrap();
             }
-            let (time, uploaded) = upload(runtime, corpus, &work.join("store"), parallelism);
+            let (time, uploaded) = upload(runtime, corpus, &work.join("store"));
             *last = Some(uploaded);
             time
         }
-        _ => restore(runtime, last.as_ref().unwrap(), &target, parallelism),
+        _ => restore(runtime, last.as_ref().unwrap(), &target),
     }
 }
 
 fn race(runtime: &Runtime, corpus: &Corpus, work: &Path, rounds: usize) -> Vec<Samples> {
-    let parallelism = TransferLimits::default().parallelism;
+    let parallelism = corpus.parallelism();
     let mut samples = vec![Samples::default(); SIDES.len()];
     let mut last = None;
     // The first round warms caches up and is not counted; its restore needs an upload before it.
     for round in 0..=rounds {
-        let order: Vec<usize> = if round % 2 == 0 { (0..SIDES.len()).collect() } else { (0..SIDES.len()).rev().collect() };
+        let order: Vec<usize> =
+            if round % 2 == 0 { (0..SIDES.len()).collect() } else { (0..SIDES.len()).rev().collect() };
         for side in order {
             let time = run_side(side, runtime, corpus, work, parallelism, &mut last);
             if round > 0 {
@@ -248,7 +270,7 @@ fn race(runtime: &Runtime, corpus: &Corpus, work: &Path, rounds: usize) -> Vec<S
 
 fn report(corpus: &Corpus, samples: &[Samples]) -> (String, Vec<f64>) {
     let megabytes = corpus.size_bytes() as f64 / 1e6;
-    println!("\n{} ({:.0} MB), {} transfers at once", corpus.label, megabytes, TransferLimits::default().parallelism);
+    println!("\n{} ({:.0} MB), {} transfers at once", corpus.label, megabytes, corpus.parallelism());
     println!("{:<26} {:>24} {:>8}", "", "ms: median (min-max)", "MB/s");
     for (side, times) in SIDES.iter().zip(samples) {
         let (median, min, max) = (times.median() * 1e3, times.min() * 1e3, times.max() * 1e3);
@@ -274,13 +296,18 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut groups = Vec::new();
     for (label, files, file_bytes) in
-        [("files of 64 MiB", large_files, LARGE_FILE_BYTES), ("2,000 files of 64 KiB", SMALL_FILES, SMALL_FILE_BYTES)]
+        [("files of 64 MiB", large_files, LARGE_FILE_BYTES), ("2,000 files of 64 KiB", SMALL_FILES, TINY_FILE_BYTES)]
     {
         let corpus = Corpus::make(label, work.path().join("source"), files, file_bytes);
         let samples = race(&runtime, &corpus, work.path(), rounds);
         groups.push(report(&corpus, &samples));
         fs::remove_dir_all(&corpus.folder).unwrap();
     }
-    let chart = BarChart { title: "Moving files to and from a local folder, synced and hashed", unit: "MB/s", series: &SIDES, groups };
+    let chart = BarChart {
+        title: "Moving files to and from a local folder, synced and hashed",
+        unit: "MB/s",
+        series: &SIDES,
+        groups,
+    };
     chart.write(&support::output_folder().join("transfer.svg"));
 }

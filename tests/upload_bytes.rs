@@ -54,7 +54,8 @@ async fn an_incremental_checkpoint_sends_the_new_tables_and_the_private_files_an
             // A number is never used twice by one database, so a new name is a new table.
             let new = round.tables.iter().filter(|(name, _)| !before.contains_key(*name));
             assert_eq!(round.sent.shared_bytes, new.map(|(_, size)| size).sum::<u64>());
-            let private: u64 = round.files.iter().filter(|(name, _)| !name.ends_with(".sst")).map(|(_, size)| size).sum();
+            let private: u64 =
+                round.files.iter().filter(|(name, _)| !name.ends_with(".sst")).map(|(_, size)| size).sum();
             assert_eq!(round.sent.private_bytes, private);
             assert_eq!(round.sent.bytes(), round.sent.handle.stats.uploaded_bytes);
             before = round.tables.clone();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::TryStreamExt;
 use parking_lot::Mutex;
 
 use super::broker::{Placement, PlacementRequest, UploadBroker};
@@ -17,10 +17,10 @@ use crate::error::Result;
 use crate::layout::{CheckpointId, ContentHash, SubtaskName, operator_folder, subtask_folder};
 use crate::metadata::{CheckpointKind, Encoding, FileEntry, FileIdentity, Location};
 use crate::store::{StorePath, StoreRef};
-use crate::transfer::{NoProgress, Progress, TransferLimits, hash_file, upload_bytes, upload_file};
+use crate::transfer::{
+    NoProgress, Progress, READ_ONCE_BYTES, TransferLimits, hash_file, read_hashed, upload_bytes, upload_file,
+};
 
-/// Files up to this size are read into memory once, hashed there and sent from there.
-pub const READ_ONCE_BYTES: u64 = 8 << 20;
 /// How many acknowledged checkpoints a subtask remembers while it waits to hear of their completion.
 pub const MAX_REMEMBERED_CHECKPOINTS: usize = 16;
 
@@ -136,9 +136,7 @@ impl Snapshotter {
             .map(|(file, hash)| Work::Shared(file, Some(hash)))
             .chain(plan.unknown.into_iter().map(|file| Work::Shared(file, None)))
             .chain(plan.private.into_iter().map(Work::Private));
-        let mut done = stream::iter(work)
-            .map(|work| self.perform(trigger, work))
-            .buffer_unordered(self.options.limits.parallelism.max(1));
+        let mut done = self.options.limits.run(work, Work::size_bytes, |work| self.perform(trigger, work));
         while let Some(outcome) = done.try_next().await? {
             stats.hashed_files += u64::from(outcome.hashed);
             if outcome.sent {
@@ -218,8 +216,7 @@ impl Snapshotter {
                 Ok((Content::File(path.clone()), *size_bytes, hash, true))
             }
             (FileSource::Path { path, size_bytes }, None) => {
-                let bytes = crate::transfer::read_file(&self.env, path, *size_bytes).await?;
-                let (bytes, hash) = self.make(Arc::new(move || Ok(bytes.clone()))).await?;
+                let (bytes, hash) = read_hashed(&self.env, path, *size_bytes).await?;
                 Ok((Content::Bytes(bytes), *size_bytes, hash, true))
             }
             (FileSource::Made(make), _) => {
@@ -280,6 +277,17 @@ impl Snapshotter {
 enum Work {
     Private(LocalFile),
     Shared(LocalFile, Option<ContentHash>),
+}
+
+impl Work {
+    /// Unknown for what is made on demand.
+    fn size_bytes(&self) -> Option<u64> {
+        let (Self::Private(file) | Self::Shared(file, _)) = self;
+        match file.source {
+            FileSource::Path { size_bytes, .. } => Some(size_bytes),
+            FileSource::Made(_) => None,
+        }
+    }
 }
 
 enum Content {

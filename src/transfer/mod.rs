@@ -8,35 +8,27 @@
 //! Memory per running transfer is at most [`CHUNK_BYTES`] times [`CHUNKS_IN_FLIGHT`] and one chunk at
 //! either end; callers bound how many run at once ([`TransferLimits::parallelism`]).
 
+mod buffers;
 mod download;
 mod hash;
 mod progress;
+mod schedule;
 mod upload;
 
 pub use download::{download, download_to_memory, verify_object};
-pub use hash::{hash_file, read_file};
+pub use hash::{hash_file, read_hashed};
 pub use progress::{NoProgress, Progress};
+pub use schedule::{SMALL_FILE_BYTES, TransferLimits};
 pub use upload::{upload_bytes, upload_file};
 
 /// How much is read, hashed and written at a time.
 pub const CHUNK_BYTES: usize = 1 << 20;
 /// How many chunks wait between the two ends of one transfer.
 pub const CHUNKS_IN_FLIGHT: usize = 4;
+/// Files up to this size are read into memory once, hashed there and sent from there.
+pub const READ_ONCE_BYTES: u64 = 8 << 20;
 /// Objects up to this size may be held in memory whole.
 pub const MAX_IN_MEMORY_BYTES: u64 = 64 << 20;
-
-/// How many transfers run beside each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TransferLimits {
-    /// Files moved at once, per snapshot or restore.
-    pub parallelism: usize,
-}
-
-impl Default for TransferLimits {
-    fn default() -> Self {
-        Self { parallelism: 4 }
-    }
-}
 
 /// A stored object, or a part of one, and what its plain bytes must be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::hash::read_chunks;
-use super::{CHUNKS_IN_FLIGHT, Progress};
+use super::buffers::Buffers;
+use super::hash::{Reader, read_hashed};
+use super::{CHUNK_BYTES, CHUNKS_IN_FLIGHT, Progress, READ_ONCE_BYTES};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ContentHash;
@@ -28,21 +29,16 @@ pub async fn upload_file(
     target: &StorePath,
     progress: &dyn Progress,
 ) -> Result<ContentHash> {
+    if size_bytes <= READ_ONCE_BYTES {
+        let (bytes, hash) = read_hashed(env, source, size_bytes).await?;
+        check_unchanged(source, expected, hash).map_err(|error| error.with_object(target))?;
+        upload_bytes(store, bytes, target, progress).await?;
+        return Ok(hash);
+    }
     let mut writer = store.create(target).await?;
     let (sender, mut receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
     let path = source.to_owned();
-    let reading = env.blocking(move || {
-        let mut hasher = Sha256::new();
-        let done = read_chunks(&path, size_bytes, |chunk| {
-            hasher.update(&chunk);
-            sender
-                .blocking_send(Bytes::from(chunk))
-                .map_err(|_| Error::new(ErrorKind::Cancelled, "upload file", "the upload was given up"))
-        });
-        // The channel closes here, before the hash is known to the writer's side.
-        drop(sender);
-        done.map(|()| ContentHash(hasher.finalize().into()))
-    });
+    let reading = env.blocking(move || read_and_send(&path, size_bytes, &sender));
     let writing = async {
         while let Some(chunk) = receiver.recv().await {
             let length = chunk.len() as u64;
@@ -56,10 +52,7 @@ pub async fn upload_file(
         (writer, Ok(()))
     };
     let (read, (writer, written)) = futures::join!(reading, writing);
-    let outcome = written.and_then(|()| read?).and_then(|hash| match expected {
-        Some(expected) if expected != hash => Err(changed(source)),
-        _ => Ok(hash),
-    });
+    let outcome = written.and_then(|()| read?).and_then(|hash| check_unchanged(source, expected, hash));
     match outcome {
         Ok(hash) => {
             writer.finish().await?;
@@ -88,8 +81,30 @@ pub async fn upload_bytes(store: &dyn Store, bytes: Bytes, target: &StorePath, p
     Ok(())
 }
 
-fn changed(source: &Path) -> Error {
-    Error::new(ErrorKind::Changed, "upload file", "its bytes changed between hashing and sending")
-        .with_object(source.display())
-        .with_advice("let nothing write to the folder while it is snapshotted, and try again")
+/// The reading half of an upload. The channel closes as it returns, before the writing half knows the hash.
+fn read_and_send(path: &Path, size_bytes: u64, sender: &mpsc::Sender<Bytes>) -> Result<ContentHash> {
+    let buffers = Buffers::default();
+    let mut reader = Reader::open(path, size_bytes)?;
+    let mut hasher = Sha256::new();
+    loop {
+        let mut buffer = buffers.take();
+        if !reader.fill(&mut buffer, CHUNK_BYTES)? {
+            return Ok(ContentHash(hasher.finalize().into()));
+        }
+        hasher.update(&buffer);
+        sender
+            .blocking_send(buffers.lend(buffer))
+            .map_err(|_| Error::new(ErrorKind::Cancelled, "upload file", "the upload was given up"))?;
+    }
+}
+
+fn check_unchanged(source: &Path, expected: Option<ContentHash>, found: ContentHash) -> Result<ContentHash> {
+    match expected {
+        Some(expected) if expected != found => {
+            Err(Error::new(ErrorKind::Changed, "upload file", "its bytes changed between hashing and sending")
+                .with_object(source.display())
+                .with_advice("let nothing write to the folder while it is snapshotted, and try again"))
+        }
+        _ => Ok(found),
+    }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use icecore::env::{Env, SystemClock};
 use icecore::keygroup::MaxParallelism;
-use icecore::layout::{CheckpointFolder, CheckpointId, Epoch, FileKind, JobId, JobLayout, OperatorId, SubtaskName, Uid};
+use icecore::layout::{
+    CheckpointFolder, CheckpointId, Epoch, FileKind, JobId, JobLayout, OperatorId, SubtaskName, Uid,
+};
 use icecore::metadata::{Backend, CheckpointKind, FileEntry, StateKind, StateSchema};
 use icecore::registry::Registry;
 use icecore::rocksfolder::{FolderFile, RocksFolder};
