@@ -24,10 +24,36 @@ pub struct LocalSnapshot {
     pub states: Vec<StateSchema>,
     /// The frozen files.
     pub files: Vec<LocalFile>,
+    /// Finds or makes the rest of them, in the background: reading a MANIFEST, say. Blocks.
+    pub prepare: Option<Prepare>,
     /// How long freezing took, in microseconds.
     pub sync_us: u64,
     /// Keeps the frozen files alive (a folder of hard links, say) until the snapshot is dropped.
     pub hold: Option<Hold>,
+}
+
+/// Work that yields frozen files and may block.
+pub struct Prepare(Box<dyn FnOnce() -> Result<Vec<LocalFile>> + Send>);
+
+impl Prepare {
+    /// Wraps `work`.
+    pub fn new(work: impl FnOnce() -> Result<Vec<LocalFile>> + Send + 'static) -> Self {
+        Self(Box::new(work))
+    }
+
+    /// Does it.
+    ///
+    /// # Errors
+    /// What the work fails with.
+    pub fn run(self) -> Result<Vec<LocalFile>> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Prepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepare")
+    }
 }
 
 /// Anything whose drop releases what a snapshot holds.

@@ -24,6 +24,6 @@ mod snapshotter;
 pub use broker::{Placement, PlacementRequest, RegistryBroker, UploadBroker, UploadTicket};
 pub use file_set::{FileSet, FileSetChange};
 pub use handle::{SnapshotStats, SubtaskHandle, Trigger};
-pub use local::{FileSource, Known, LocalFile, LocalSnapshot, Placing};
+pub use local::{FileSource, Hold, Known, LocalFile, LocalSnapshot, Placing, Prepare};
 pub use plan::UploadPlan;
 pub use snapshotter::{Snapshotter, SnapshotterOptions};

@@ -22,8 +22,14 @@ pub struct UploadPlan {
 }
 
 impl UploadPlan {
-    /// Plans the upload of `files` for a checkpoint of `kind` on top of `base`.
-    pub fn new(files: Vec<LocalFile>, kind: CheckpointKind, base: Option<(CheckpointId, &FileSet)>) -> Self {
+    /// Plans the upload of `files` for a checkpoint of `kind` on top of `base`. `hash_of` knows the
+    /// hashes of files that are not in the base.
+    pub fn new(
+        files: Vec<LocalFile>,
+        kind: CheckpointKind,
+        base: Option<(CheckpointId, &FileSet)>,
+        hash_of: &dyn Fn(&FileIdentity) -> Option<ContentHash>,
+    ) -> Self {
         let mut plan = Self::default();
         for file in files {
             // A full checkpoint and a savepoint stand on their own: everything goes in their folder.
@@ -34,7 +40,10 @@ impl UploadPlan {
             match Self::find(&file, base) {
                 Some(entry) if entry.local_name == file.local_name => plan.carried.push(entry),
                 Some(entry) => plan.hashed.push((file, entry.sha256)),
-                None => plan.unknown.push(file),
+                None => match Self::known_hash(&file, hash_of) {
+                    Some(hash) => plan.hashed.push((file, hash)),
+                    None => plan.unknown.push(file),
+                },
             }
         }
         plan
@@ -47,6 +56,13 @@ impl UploadPlan {
             Known::UnchangedSince(checkpoint) if checkpoint == base_id => base.get(&file.local_name).cloned(),
             Known::UnchangedSince(_) => None,
             Known::Identity(identity) => Self::same_file(base, file, &identity),
+        }
+    }
+
+    fn known_hash(file: &LocalFile, hash_of: &dyn Fn(&FileIdentity) -> Option<ContentHash>) -> Option<ContentHash> {
+        match &file.known {
+            Known::Identity(identity) => hash_of(identity),
+            Known::No | Known::UnchangedSince(_) => None,
         }
     }
 
@@ -110,7 +126,7 @@ mod tests {
         let mut other = entry("1.sst", "a").identity.unwrap();
         other.unique_id = [99, 99];
         let files = vec![local("1.sst", Known::Identity(other)), local("2.sst", Known::No)];
-        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(1), &base)));
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(1), &base)), &|_| None);
         assert_eq!((plan.carried.len(), plan.unknown.len()), (0, 2));
     }
 
@@ -118,7 +134,7 @@ mod tests {
     fn an_equal_identity_is_carried_over_and_under_another_name_its_hash_is_known() {
         let base = FileSet::from_entries([entry("1.sst", "a")]);
         let files = vec![local("1.sst", identity_of("a")), local("7.sst", identity_of("a"))];
-        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(1), &base)));
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(1), &base)), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len(), plan.unknown.len()), (1, 1, 0));
     }
 
@@ -127,7 +143,7 @@ mod tests {
         let base = FileSet::from_entries([entry("1.state", "a")]);
         let plan = |since| {
             let files = vec![local("1.state", Known::UnchangedSince(CheckpointId(since)))];
-            UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(2), &base)))
+            UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(2), &base)), &|_| None)
         };
         assert_eq!(plan(2).carried.len(), 1);
         assert_eq!(plan(1).unknown.len(), 1);
@@ -137,7 +153,7 @@ mod tests {
     fn a_savepoint_stands_on_its_own() {
         let base = FileSet::from_entries([entry("1.sst", "a")]);
         let files = vec![local("1.sst", identity_of("a"))];
-        let plan = UploadPlan::new(files, CheckpointKind::Savepoint, Some((CheckpointId(1), &base)));
+        let plan = UploadPlan::new(files, CheckpointKind::Savepoint, Some((CheckpointId(1), &base)), &|_| None);
         assert_eq!((plan.private.len(), plan.carried.len()), (1, 0));
     }
 }

@@ -1,6 +1,6 @@
 //! Executes upload plans and remembers what earlier checkpoints of the subtask hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -48,6 +48,8 @@ pub struct Snapshotter {
     broker: Arc<dyn UploadBroker>,
     options: SnapshotterOptions,
     remembered: Mutex<BTreeMap<CheckpointId, FileSet>>,
+    /// Hashes of files that came from elsewhere: a restore from other subtasks' files.
+    seeds: Mutex<HashMap<FileIdentity, ContentHash>>,
 }
 
 impl Snapshotter {
@@ -59,7 +61,7 @@ impl Snapshotter {
         broker: Arc<dyn UploadBroker>,
         options: SnapshotterOptions,
     ) -> Self {
-        Self { subtask, store, env, broker, options, remembered: Mutex::default() }
+        Self { subtask, store, env, broker, options, remembered: Mutex::default(), seeds: Mutex::default() }
     }
 
     /// Whose files these are.
@@ -70,7 +72,23 @@ impl Snapshotter {
     /// Remembers the files of a complete checkpoint that this subtask was restored from, so that
     /// the next snapshot builds on it.
     pub fn remember(&self, checkpoint: CheckpointId, files: impl IntoIterator<Item = FileEntry>) {
-        self.remembered.lock().insert(checkpoint, FileSet::from_entries(files));
+        let files = FileSet::from_entries(files);
+        // Their identities hold, too, for a checkpoint that builds on another base.
+        self.seed(files.entries().map(|entry| &**entry));
+        self.remembered.lock().insert(checkpoint, files);
+    }
+
+    /// Remembers the hashes of files that this subtask was restored from, where they are not the same
+    /// list of files as any subtask's of a checkpoint: after a rescale. They are not read again.
+    pub fn seed<'a>(&self, files: impl IntoIterator<Item = &'a FileEntry>) {
+        let hashes = files.into_iter().filter_map(|file| Some((file.identity?, file.sha256)));
+        self.seeds.lock().extend(hashes);
+    }
+
+    /// Whether a file with this identity need not be read.
+    pub fn knows(&self, identity: &FileIdentity) -> bool {
+        self.seeds.lock().contains_key(identity)
+            || self.remembered.lock().values().any(|files| files.with_identity(identity).is_some())
     }
 
     /// Hears that a checkpoint is complete: earlier ones will not be built on any more.
@@ -87,7 +105,8 @@ impl Snapshotter {
     pub fn plan(&self, trigger: &Trigger, files: Vec<LocalFile>) -> UploadPlan {
         let remembered = self.remembered.lock();
         let base = trigger.base.and_then(|base| remembered.get(&base).map(|files| (base, files)));
-        UploadPlan::new(files, trigger.kind, base)
+        let seeds = self.seeds.lock();
+        UploadPlan::new(files, trigger.kind, base, &|identity| seeds.get(identity).copied())
     }
 
     /// The asynchronous part: moves what is new of a frozen state to the store.
@@ -97,7 +116,10 @@ impl Snapshotter {
     /// orphan of this checkpoint, which the coordinator's abort or sweep removes (I9).
     pub async fn upload(&self, trigger: &Trigger, snapshot: LocalSnapshot) -> Result<SubtaskHandle> {
         let started = self.env.clock.monotonic();
-        let LocalSnapshot { backend, key_groups, mut states, files, sync_us, hold } = snapshot;
+        let LocalSnapshot { backend, key_groups, mut states, mut files, prepare, sync_us, hold } = snapshot;
+        if let Some(prepare) = prepare {
+            files.extend(self.env.blocking(move || prepare.run()).await??);
+        }
         let plan = self.plan(trigger, files);
         tracing::debug!(subtask = %self.subtask, checkpoint = %trigger.checkpoint, %plan, "snapshot");
         let mut stats = SnapshotStats { sync_us, files: plan.len() as u64, ..SnapshotStats::default() };

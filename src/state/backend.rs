@@ -145,49 +145,84 @@ pub trait KeyedBackend: fmt::Debug + Send {
     }
 }
 
-/// An engine may choose its backend at run time.
-impl<B: KeyedBackend + ?Sized> KeyedBackend for Box<B> {
-    fn backend(&self) -> Backend {
-        (**self).backend()
-    }
+/// Implements [`KeyedBackend`] for what holds one: `$shared` and `$exclusive` say how it is reached
+/// from `$this`.
+macro_rules! delegate_backend {
+    ([$($generics:tt)*] $holder:ty, $this:ident => $shared:expr, $exclusive:expr) => {
+        impl<$($generics)*> $crate::state::KeyedBackend for $holder {
+            fn backend(&self) -> $crate::metadata::Backend {
+                let $this = self;
+                ($shared).backend()
+            }
 
-    fn layout(&self) -> KeyLayout {
-        (**self).layout()
-    }
+            fn layout(&self) -> $crate::state::KeyLayout {
+                let $this = self;
+                ($shared).layout()
+            }
 
-    fn key_groups(&self) -> KeyGroupRange {
-        (**self).key_groups()
-    }
+            fn key_groups(&self) -> $crate::keygroup::KeyGroupRange {
+                let $this = self;
+                ($shared).key_groups()
+            }
 
-    fn states(&self) -> Vec<StateSchema> {
-        (**self).states()
-    }
+            fn states(&self) -> Vec<$crate::metadata::StateSchema> {
+                let $this = self;
+                ($shared).states()
+            }
 
-    fn open_state(&mut self, schema: &StateSchema) -> Result<StateId> {
-        (**self).open_state(schema)
-    }
+            fn open_state(&mut self, schema: &$crate::metadata::StateSchema) -> $crate::Result<$crate::state::StateId> {
+                let $this = self;
+                ($exclusive).open_state(schema)
+            }
 
-    fn read(&self, state: StateId, key: &[u8], visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
-        (**self).read(state, key, visit)
-    }
+            fn read(
+                &self,
+                state: $crate::state::StateId,
+                key: &[u8],
+                visit: &mut dyn FnMut(&[u8]) -> $crate::Result<()>,
+            ) -> $crate::Result<bool> {
+                let $this = self;
+                ($shared).read(state, key, visit)
+            }
 
-    fn put(&mut self, state: StateId, key: &[u8], value: &[u8]) -> Result<()> {
-        (**self).put(state, key, value)
-    }
+            fn put(&mut self, state: $crate::state::StateId, key: &[u8], value: &[u8]) -> $crate::Result<()> {
+                let $this = self;
+                ($exclusive).put(state, key, value)
+            }
 
-    fn delete(&mut self, state: StateId, key: &[u8]) -> Result<()> {
-        (**self).delete(state, key)
-    }
+            fn delete(&mut self, state: $crate::state::StateId, key: &[u8]) -> $crate::Result<()> {
+                let $this = self;
+                ($exclusive).delete(state, key)
+            }
 
-    fn append(&mut self, state: StateId, key: &[u8], suffix: &[u8]) -> Result<()> {
-        (**self).append(state, key, suffix)
-    }
+            fn append(&mut self, state: $crate::state::StateId, key: &[u8], suffix: &[u8]) -> $crate::Result<()> {
+                let $this = self;
+                ($exclusive).append(state, key, suffix)
+            }
 
-    fn scan(&self, state: StateId, bounds: RowBounds<'_>, visit: &mut RowVisitor<'_>) -> Result<()> {
-        (**self).scan(state, bounds, visit)
-    }
+            fn scan(
+                &self,
+                state: $crate::state::StateId,
+                bounds: $crate::state::RowBounds<'_>,
+                visit: &mut $crate::state::RowVisitor<'_>,
+            ) -> $crate::Result<()> {
+                let $this = self;
+                ($shared).scan(state, bounds, visit)
+            }
 
-    fn delete_rows(&mut self, state: StateId, bounds: RowBounds<'_>) -> Result<()> {
-        (**self).delete_rows(state, bounds)
-    }
+            fn delete_rows(
+                &mut self,
+                state: $crate::state::StateId,
+                bounds: $crate::state::RowBounds<'_>,
+            ) -> $crate::Result<()> {
+                let $this = self;
+                ($exclusive).delete_rows(state, bounds)
+            }
+        }
+    };
 }
+pub(crate) use delegate_backend;
+
+// An engine may choose its backend at run time, or lend it.
+delegate_backend!([B: KeyedBackend + ?Sized] Box<B>, this => &**this, &mut **this);
+delegate_backend!([B: KeyedBackend + ?Sized] &mut B, this => &**this, &mut **this);

@@ -1,5 +1,7 @@
 //! Uploads in flight.
 
+use std::time::Duration;
+
 use super::*;
 use crate::error::ErrorKind;
 use crate::registry::{ObjectStatus, UploadOutcome};
@@ -12,7 +14,9 @@ fn two_pending() -> Arc<Registry> {
 }
 
 async fn take_over(waiter: UploadWaiter) -> UploadGuard {
-    match waiter.wait().await.unwrap() {
+    let outcome =
+        tokio::time::timeout(Duration::from_secs(10), waiter.wait()).await.expect("nobody passed the turn on");
+    match outcome.unwrap() {
         UploadOutcome::TakeOver(guard) => guard,
         other => panic!("expected to take over, not {other:?}"),
     }

@@ -149,6 +149,25 @@ impl RocksDbBackend {
         &self.folder
     }
 
+    /// The state of that name, which is open.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SchemaMismatch`] if it is another kind of state, [`ErrorKind::NotFound`] if there is
+    /// none of that name.
+    pub fn find_state(&self, schema: &StateSchema) -> Result<StateId> {
+        self.schemas
+            .find(schema)?
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, "find a state", "it is not open").with_object(&schema.name))
+    }
+
+    /// Writes out what is only in memory, so that the folder alone holds everything.
+    ///
+    /// # Errors
+    /// What RocksDB fails with.
+    pub fn flush_all(&self) -> Result<()> {
+        self.flush().map_err(|error| from_rocksdb("flush a state database", self.folder.display(), error))
+    }
+
     /// Makes a consistent, openable copy of the database in `target`, which must not exist: flushes all
     /// states at one sequence number, then links files. This is the whole synchronous part of a snapshot.
     ///

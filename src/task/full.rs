@@ -1,0 +1,142 @@
+//! The full form: a folder a key group, which either backend writes and reads.
+//!
+//! A key group's table, `0.sst`, holds the rows of all states. A row's key there is the length of the
+//! state's name (1 byte), the name, and the row's key; so the table is sorted by state, then row. Its
+//! `MANIFEST` is a real one: linked as `000001.sst` and `MANIFEST-000002` beside a `CURRENT`, RocksDB
+//! opens the folder as a database of exactly that group.
+//!
+//! Without RocksDB the folder holds `0.state`: for each state with rows, sorted by name, the length of
+//! its chunk (8 bytes, little-endian) and the chunk (`docs/format-heap-chunk.md`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::keygroup::{KeyGroup, KeyGroupRange, MaxParallelism};
+use crate::layout::{FileKind, key_group_folder};
+use crate::metadata::Backend;
+use crate::restore::RestorePlan;
+use crate::snapshot::{FileSource, Known, LocalFile, Placing};
+use crate::state::heap::{ChunkName, HeapSnapshot};
+use crate::store::StorePath;
+
+/// The rows of one key group, as a table.
+pub const FULL_TABLE_NAME: &str = "0.sst";
+/// The MANIFEST of that table.
+pub const FULL_MANIFEST_NAME: &str = "MANIFEST";
+/// The rows of one key group, where RocksDB is not compiled in.
+pub const FULL_STATE_NAME: &str = "0.state";
+
+/// Bytes of the length before each chunk of a `0.state`.
+const CHUNK_LENGTH_BYTES: usize = 8;
+/// Called with a state's name, a row's key and its value.
+pub(super) type FullRowVisitor<'a> = dyn FnMut(&str, &[u8], &[u8]) -> Result<()> + 'a;
+
+/// The files of a full checkpoint of a heap: tables where RocksDB is compiled in, chunks where not.
+pub(super) fn prepare(snapshot: &HeapSnapshot, range: KeyGroupRange) -> Result<Vec<LocalFile>> {
+    #[cfg(feature = "rocksdb")]
+    return super::rocksdb::tables::prepare(snapshot, range);
+    #[cfg(not(feature = "rocksdb"))]
+    return prepare_chunks(snapshot, range);
+}
+
+/// The files of a full checkpoint of a heap, as chunks.
+#[cfg_attr(feature = "rocksdb", allow(dead_code))]
+fn prepare_chunks(snapshot: &HeapSnapshot, range: KeyGroupRange) -> Result<Vec<LocalFile>> {
+    let mut of_group: BTreeMap<KeyGroup, Vec<ChunkName>> = BTreeMap::new();
+    for name in snapshot.chunks() {
+        of_group.entry(name.key_group).or_default().push(name);
+    }
+    let mut files = Vec::new();
+    for (group, mut names) in of_group.into_iter().filter(|(group, _)| range.contains(*group)) {
+        names.sort();
+        let mut bytes = Vec::new();
+        for name in &names {
+            let mut chunk = Vec::new();
+            snapshot.write_chunk(name, &mut chunk)?;
+            bytes.extend_from_slice(&(chunk.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(&chunk);
+        }
+        let bytes = Bytes::from(bytes);
+        files.push(LocalFile {
+            local_name: StorePath::new(format!("{}/{FULL_STATE_NAME}", key_group_folder(group)))?,
+            kind: FileKind::HeapChunk,
+            source: FileSource::Made(Arc::new(move || Ok(bytes.clone()))),
+            placing: Placing::Private,
+            known: Known::No,
+            key_groups: KeyGroupRange::new(group, group),
+            table: None,
+        });
+    }
+    Ok(files)
+}
+
+/// Takes a `0.state` apart.
+pub(super) fn split_chunks(mut bytes: Bytes) -> Result<Vec<Bytes>> {
+    let mut chunks = Vec::new();
+    while !bytes.is_empty() {
+        let cut = || Error::new(ErrorKind::Corrupt, "read a key group's state", "it ends in the middle of a chunk");
+        if bytes.len() < CHUNK_LENGTH_BYTES {
+            return Err(cut());
+        }
+        let length = usize::try_from(bytes.get_u64_le()).map_err(|_| cut())?;
+        if bytes.len() < length {
+            return Err(cut());
+        }
+        chunks.push(bytes.split_to(length));
+    }
+    Ok(chunks)
+}
+
+/// Visits every row of the tables in `folder/keygroup-<k>`.
+#[cfg(feature = "rocksdb")]
+pub(super) fn read_tables(folder: &Path, visit: &mut FullRowVisitor<'_>) -> Result<()> {
+    super::rocksdb::tables::read_tables(folder, visit)
+}
+
+/// Refuses tables: there is nothing to read them with.
+#[cfg(not(feature = "rocksdb"))]
+pub(super) fn read_tables(folder: &Path, _visit: &mut FullRowVisitor<'_>) -> Result<()> {
+    Err(Error::new(ErrorKind::Unsupported, "restore tables", "this build cannot read them")
+        .with_object(folder.display())
+        .with_advice("build with the feature `rocksdb`"))
+}
+
+/// A row's key in a full table.
+#[cfg_attr(not(feature = "rocksdb"), allow(dead_code))]
+pub(super) fn full_key(state: &str, row: &[u8], key: &mut Vec<u8>) -> Result<()> {
+    let length = u8::try_from(state.len())
+        .map_err(|_| Error::invalid("write a full checkpoint", "a state's name is too long").with_object(state))?;
+    key.clear();
+    key.push(length);
+    key.extend_from_slice(state.as_bytes());
+    key.extend_from_slice(row);
+    Ok(())
+}
+
+/// A full table's key as state and row.
+#[cfg_attr(not(feature = "rocksdb"), allow(dead_code))]
+pub(super) fn split_full_key(key: &[u8]) -> Result<(&str, &[u8])> {
+    let parts = key.split_first().and_then(|(length, rest)| rest.split_at_checked(usize::from(*length)));
+    let (name, row) =
+        parts.ok_or_else(|| Error::new(ErrorKind::Corrupt, "read a full checkpoint", "a key is too short"))?;
+    let name = std::str::from_utf8(name)
+        .map_err(|_| Error::new(ErrorKind::Corrupt, "read a full checkpoint", "a state's name is not UTF-8"))?;
+    Ok((name, row))
+}
+
+/// The key groups of a plan for a keyed backend.
+pub(super) fn keyed(plan: &RestorePlan) -> Result<(MaxParallelism, KeyGroupRange)> {
+    let range = plan.key_groups.ok_or_else(|| wrong_backend(plan, Backend::RocksDbFolder))?;
+    Ok((MaxParallelism::new(plan.max_parallelism)?, range))
+}
+
+/// The error for state that this backend cannot take.
+pub(super) fn wrong_backend(plan: &RestorePlan, found: Backend) -> Error {
+    Error::new(ErrorKind::Unsupported, "restore a subtask", format!("the checkpoint holds {found:?} state"))
+        .with_object(&plan.operator)
+        .with_advice("restore it with the backend that wrote it, or from a savepoint, which every backend reads")
+}

@@ -1,0 +1,209 @@
+//! Keyed state in memory, with its checkpoints.
+
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::full::{self, FULL_STATE_NAME, FULL_TABLE_NAME};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::keygroup::{KeyGroupRange, MaxParallelism};
+use crate::layout::{CheckpointId, FileKind};
+use crate::metadata::{Backend, CheckpointKind, FileEntry};
+use crate::restore::{Checkpoint, FetchOptions, RestorePlan, fetch_files, fetch_to_memory};
+use crate::snapshot::{FileSource, Known, LocalFile, LocalSnapshot, Placing, Snapshotter, Trigger};
+use crate::state::heap::{ChunkName, Generation, HeapBackend, HeapRestore, HeapSnapshot};
+use crate::state::{KeyedBackend, delegate_backend};
+use crate::store::StorePath;
+
+/// A subtask that keeps its state in memory.
+#[derive(Debug)]
+pub struct HeapTask {
+    backend: HeapBackend,
+    snapshotter: Arc<Snapshotter>,
+    /// What was frozen for each checkpoint that a later one may build on.
+    generations: BTreeMap<CheckpointId, Generation>,
+    env: Env,
+}
+
+impl HeapTask {
+    /// A task with empty state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if the range goes beyond the max parallelism.
+    pub fn new(
+        max_parallelism: MaxParallelism,
+        key_groups: KeyGroupRange,
+        snapshotter: Arc<Snapshotter>,
+        env: Env,
+    ) -> Result<Self> {
+        let backend = HeapBackend::new(max_parallelism, key_groups)?;
+        Ok(Self { backend, snapshotter, generations: BTreeMap::new(), env })
+    }
+
+    /// Restores a subtask from a checkpoint that a heap backend wrote, or from a full checkpoint or
+    /// savepoint of either backend.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] naming what is damaged; [`ErrorKind::Unsupported`] for an incremental
+    /// checkpoint of another backend, or for tables if RocksDB is not compiled in.
+    pub async fn restore(
+        plan: &RestorePlan,
+        checkpoint: &Checkpoint,
+        snapshotter: Arc<Snapshotter>,
+        env: Env,
+        options: &FetchOptions,
+    ) -> Result<Self> {
+        let (max_parallelism, range) = full::keyed(plan)?;
+        let mut restore = HeapRestore::new(max_parallelism, range, &plan.states)?;
+        let is_incremental = checkpoint.metadata.kind == CheckpointKind::Incremental;
+        for source in &plan.sources {
+            if is_incremental && source.backend != Backend::Heap {
+                return Err(full::wrong_backend(plan, source.backend));
+            }
+            restore = add_source(restore, &source.files, checkpoint, &env, options).await?;
+        }
+        let mut generations = BTreeMap::new();
+        // Only the very subtask whose files these are may build on them.
+        let is_same = matches!(plan.sources.as_slice(), [only] if only.is_whole() && only.subtask == plan.subtask && only.key_groups == plan.key_groups);
+        if is_incremental && is_same {
+            let id = checkpoint.metadata.checkpoint;
+            let files = plan.sources.iter().flat_map(|source| source.files.iter().cloned());
+            snapshotter.remember(id, files);
+            generations.insert(id, Generation::RESTORED);
+        }
+        Ok(Self { backend: restore.finish()?, snapshotter, generations, env })
+    }
+
+    /// The state.
+    pub fn backend(&mut self) -> &mut HeapBackend {
+        &mut self.backend
+    }
+
+    /// The uploader: `task.snapshotter().upload(&trigger, frozen)` is the asynchronous part.
+    pub fn snapshotter(&self) -> &Arc<Snapshotter> {
+        &self.snapshotter
+    }
+
+    /// The synchronous part of a checkpoint: copies one pointer a state.
+    ///
+    /// # Errors
+    /// None of a heap itself; for all backends alike.
+    pub fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
+        let started = self.env.clock.monotonic();
+        let snapshot = Arc::new(self.backend.snapshot());
+        let elapsed = self.env.clock.monotonic().saturating_sub(started);
+        let base = trigger.base.and_then(|base| Some((base, *self.generations.get(&base)?)));
+        let prepare = if trigger.kind == CheckpointKind::Incremental {
+            self.generations.insert(trigger.checkpoint, snapshot.generation());
+            let snapshot = snapshot.clone();
+            crate::snapshot::Prepare::new(move || chunks(&snapshot, base))
+        } else {
+            let snapshot = snapshot.clone();
+            crate::snapshot::Prepare::new(move || full::prepare(&snapshot, snapshot.key_groups()))
+        };
+        Ok(LocalSnapshot {
+            backend: Backend::Heap,
+            key_groups: Some(self.backend.key_groups()),
+            states: self.backend.states(),
+            files: Vec::new(),
+            prepare: Some(prepare),
+            sync_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            hold: None,
+        })
+    }
+
+    /// Hears that a checkpoint is complete.
+    pub fn notify_complete(&mut self, checkpoint: CheckpointId) {
+        self.generations.retain(|id, _| *id >= checkpoint);
+        self.snapshotter.notify_complete(checkpoint);
+    }
+
+    /// Hears that a checkpoint was given up.
+    pub fn notify_aborted(&mut self, checkpoint: CheckpointId) {
+        self.generations.remove(&checkpoint);
+        self.snapshotter.notify_aborted(checkpoint);
+    }
+}
+
+// A task is its backend, too, so that a key context can own it.
+delegate_backend!([] HeapTask, this => &this.backend, &mut this.backend);
+
+/// One file a chunk; those unchanged since the base are not even serialised.
+fn chunks(snapshot: &Arc<HeapSnapshot>, base: Option<(CheckpointId, Generation)>) -> Result<Vec<LocalFile>> {
+    let changed: Option<HashSet<ChunkName>> =
+        base.map(|(_, generation)| snapshot.changed_since(generation).into_iter().map(|change| change.name).collect());
+    let mut files = Vec::new();
+    for name in snapshot.chunks() {
+        let known = match (&changed, base) {
+            (Some(changed), Some((base, _))) if !changed.contains(&name) => Known::UnchangedSince(base),
+            _ => Known::No,
+        };
+        let local_name = StorePath::new(name.to_string())?;
+        let key_groups = KeyGroupRange::new(name.key_group, name.key_group);
+        let snapshot = snapshot.clone();
+        let make = move || {
+            let mut bytes = Vec::new();
+            snapshot.write_chunk(&name, &mut bytes)?;
+            Ok(Bytes::from(bytes))
+        };
+        files.push(LocalFile {
+            local_name,
+            kind: FileKind::HeapChunk,
+            source: FileSource::Made(Arc::new(make)),
+            placing: Placing::Shared,
+            known,
+            key_groups,
+            table: None,
+        });
+    }
+    Ok(files)
+}
+
+async fn add_source(
+    mut restore: HeapRestore,
+    files: &[FileEntry],
+    checkpoint: &Checkpoint,
+    env: &Env,
+    options: &FetchOptions,
+) -> Result<HeapRestore> {
+    let (tables, others): (Vec<&FileEntry>, Vec<&FileEntry>) = files
+        .iter()
+        .partition(|file| matches!(file.local_name.file_name(), FULL_TABLE_NAME | full::FULL_MANIFEST_NAME));
+    for file in others {
+        let bytes = fetch_to_memory(checkpoint, file, options).await?;
+        let is_full = file.local_name.file_name() == FULL_STATE_NAME;
+        let name = file.local_name.clone();
+        restore = env
+            .blocking(move || -> Result<HeapRestore> {
+                add_chunks(&mut restore, bytes, is_full).map_err(|error| error.with_object(name))?;
+                Ok(restore)
+            })
+            .await??;
+    }
+    if tables.is_empty() {
+        return Ok(restore);
+    }
+    let folder = tempfile::tempdir().map_err(|error| Error::io("make a folder", "the temporary folder", error))?;
+    let tables: Vec<FileEntry> = tables.into_iter().cloned().collect();
+    fetch_files(env, checkpoint, &tables, folder.path(), options).await?;
+    env.blocking(move || -> Result<HeapRestore> {
+        full::read_tables(folder.path(), &mut |state, key, value| restore.add_row(state, key, value).map(|_| ()))?;
+        Ok(restore)
+    })
+    .await?
+}
+
+fn add_chunks(restore: &mut HeapRestore, bytes: Bytes, is_full: bool) -> Result<()> {
+    // A subtask's chunk is a file; a key group's file of a full checkpoint holds one a state.
+    let chunks = if is_full { full::split_chunks(bytes)? } else { vec![bytes] };
+    for chunk in chunks {
+        if restore.add_chunk(&chunk[..])?.is_none() {
+            let message = "it is of a key group that was not asked for";
+            return Err(Error::new(ErrorKind::Corrupt, "restore a heap chunk", message));
+        }
+    }
+    Ok(())
+}

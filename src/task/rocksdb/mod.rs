@@ -1,0 +1,194 @@
+//! Keyed state in RocksDB, with its checkpoints.
+
+mod database;
+mod restore;
+pub(super) mod tables;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use database::{Cut, freeze_database};
+
+use super::folder::local_file;
+use super::full;
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::keygroup::{KeyGroupRange, MaxParallelism};
+use crate::layout::{CheckpointId, Uid};
+use crate::metadata::{Backend, CheckpointKind, StateSchema, TableInfo};
+use crate::restore::{Checkpoint, FetchOptions, RestorePlan};
+use crate::rocksfolder::{ReadOptions, RocksFolder};
+use crate::snapshot::{Hold, LocalFile, LocalSnapshot, Prepare, Snapshotter, Trigger};
+use crate::state::rocksdb::{RocksDbBackend, RocksDbOptions};
+use crate::state::{KeyLayout, KeyedBackend, delegate_backend};
+
+/// A subtask that keeps its state in RocksDB.
+#[derive(Debug)]
+pub struct RocksDbTask {
+    backend: RocksDbBackend,
+    snapshotter: Arc<Snapshotter>,
+    env: Env,
+}
+
+impl RocksDbTask {
+    /// A task with empty state, its database in `folder`.
+    ///
+    /// # Errors
+    /// As [`RocksDbBackend::create`].
+    pub fn new(
+        folder: &Path,
+        max_parallelism: MaxParallelism,
+        key_groups: KeyGroupRange,
+        options: RocksDbOptions,
+        snapshotter: Arc<Snapshotter>,
+        env: Env,
+    ) -> Result<Self> {
+        let backend = RocksDbBackend::create(folder, max_parallelism, key_groups, options)?;
+        Ok(Self { backend, snapshotter, env })
+    }
+
+    /// Restores a subtask into `folder`, which must not exist or be empty, from a checkpoint that a
+    /// RocksDB backend wrote at this or another parallelism, or from a full checkpoint or savepoint of
+    /// either backend. Only files that overlap the subtask's key groups are fetched.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Corrupt`] naming what is damaged; [`crate::ErrorKind::AlreadyExists`] if the
+    /// folder has content; [`crate::ErrorKind::Unsupported`] for an incremental checkpoint of another
+    /// backend. The folder is not there then.
+    pub async fn restore(
+        plan: &RestorePlan,
+        checkpoint: &Checkpoint,
+        folder: &Path,
+        options: RocksDbOptions,
+        snapshotter: Arc<Snapshotter>,
+        env: Env,
+        fetch: &FetchOptions,
+    ) -> Result<Self> {
+        let backend = restore::restore(plan, checkpoint, folder, options, &snapshotter, &env, fetch).await?;
+        Ok(Self { backend, snapshotter, env })
+    }
+
+    /// The state.
+    pub fn backend(&mut self) -> &mut RocksDbBackend {
+        &mut self.backend
+    }
+
+    /// The uploader: `task.snapshotter().upload(&trigger, frozen)` is the asynchronous part.
+    pub fn snapshotter(&self) -> &Arc<Snapshotter> {
+        &self.snapshotter
+    }
+
+    /// The synchronous part of a checkpoint: flushes and links files into a folder beside the
+    /// database, which goes when the returned value is dropped. Blocks.
+    ///
+    /// # Errors
+    /// What RocksDB fails with.
+    pub fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
+        let linked = LinkedFolder::beside(self.backend.folder(), trigger.checkpoint, &self.env)?;
+        let times = self.backend.create_checkpoint(&linked.path, &*self.env.clock)?;
+        let (layout, range) = (self.backend.layout(), self.backend.key_groups());
+        let states = self.backend.states();
+        let linked = Arc::new(linked);
+        let prepare = if trigger.kind == CheckpointKind::Incremental {
+            let (linked, snapshotter) = (linked.clone(), self.snapshotter.clone());
+            Prepare::new(move || read_linked(&linked.path, layout, range, &snapshotter))
+        } else {
+            let (linked, states) = (linked.clone(), states.clone());
+            Prepare::new(move || prepare_full(&linked.path, layout, range, &states))
+        };
+        Ok(LocalSnapshot {
+            backend: Backend::RocksDb,
+            key_groups: Some(range),
+            states,
+            files: Vec::new(),
+            prepare: Some(prepare),
+            sync_us: u64::try_from((times.flush + times.link).as_micros()).unwrap_or(u64::MAX),
+            hold: Some(Hold::new(linked)),
+        })
+    }
+
+    /// Hears that a checkpoint is complete.
+    pub fn notify_complete(&mut self, checkpoint: CheckpointId) {
+        self.snapshotter.notify_complete(checkpoint);
+    }
+
+    /// Hears that a checkpoint was given up.
+    pub fn notify_aborted(&mut self, checkpoint: CheckpointId) {
+        self.snapshotter.notify_aborted(checkpoint);
+    }
+}
+
+// A task is its backend, too, so that a key context can own it.
+delegate_backend!([] RocksDbTask, this => &this.backend, &mut this.backend);
+
+/// A folder of hard links beside a database, removed when dropped.
+#[derive(Debug)]
+pub(super) struct LinkedFolder {
+    pub(super) path: PathBuf,
+}
+
+impl LinkedFolder {
+    /// Names, and does not make, a folder beside `folder`.
+    pub(super) fn beside(folder: &Path, checkpoint: CheckpointId, env: &Env) -> Result<Self> {
+        let name = folder.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+            Error::invalid("make a local checkpoint", "the database's folder has no usable name")
+                .with_object(folder.display())
+        })?;
+        let uid = Uid::random(&*env.randomness);
+        Ok(Self { path: folder.with_file_name(format!(".{name}.cp-{checkpoint}-{uid}")) })
+    }
+}
+
+impl Drop for LinkedFolder {
+    fn drop(&mut self) {
+        match fs::remove_dir_all(&self.path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(folder = %self.path.display(), %error, "could not remove a local checkpoint"),
+        }
+    }
+}
+
+/// The files of a local checkpoint of our own backend.
+fn read_linked(
+    path: &Path,
+    layout: KeyLayout,
+    range: KeyGroupRange,
+    snapshotter: &Snapshotter,
+) -> Result<Vec<LocalFile>> {
+    let is_known = |identity: &_| snapshotter.knows(identity);
+    let read = ReadOptions { is_known: Some(&is_known), logs_are_in_folder: true };
+    let folder = RocksFolder::read_with(path, read)?;
+    folder
+        .files()
+        .iter()
+        .map(|file| {
+            let mut local = local_file(file, path.join(&file.name))?;
+            local.key_groups = file.table.as_ref().and_then(|table| groups_of(table, layout)?.intersection(range));
+            Ok(local)
+        })
+        .collect()
+}
+
+/// The key groups that a table's bounds span; `None` if they do not tell, and the table is always
+/// fetched.
+fn groups_of(table: &TableInfo, layout: KeyLayout) -> Option<KeyGroupRange> {
+    let first = layout.key_group_of_row(&table.smallest_key).ok()?;
+    let last = layout.key_group_of_row(&table.largest_key).ok()?;
+    KeyGroupRange::new(first, last)
+}
+
+fn prepare_full(
+    path: &Path,
+    layout: KeyLayout,
+    range: KeyGroupRange,
+    states: &[StateSchema],
+) -> Result<Vec<LocalFile>> {
+    let max_parallelism = layout.max_parallelism();
+    let frozen = RocksDbBackend::open(path, max_parallelism, range, states, RocksDbOptions::default())?;
+    tables::prepare(&frozen, range)
+}
+
+/// Visits the rows of a full checkpoint's tables.
+pub(super) use full::FullRowVisitor;
