@@ -30,7 +30,7 @@ use rocksdb::checkpoint::Checkpoint;
 use support::Samples;
 use support::chart::BarChart;
 use tokio::runtime::Runtime;
-use workload_w::{KEY_BYTES, Keys, State, Uploader, VALUE_BYTES, describe, sizes};
+use workload_w::{KEY_BYTES, Keys, State, Uploader, VALUE_BYTES, sizes};
 
 const ROUNDS: usize = 9;
 const SMALL_BYTES: usize = 4 << 20;
@@ -67,13 +67,13 @@ type Table = Vec<[u64; SIDES.len()]>;
 
 fn run(runtime: &Runtime, work: &Path, keys: &Keys, options: RocksDbOptions, scale: &Scale, seed: u64) -> Table {
     fs::create_dir(work).unwrap();
-    let mut state = State::create(&work.join("db"), scale.keys, options, seed);
     let backup_folder = work.join("backup");
     let environment = rocksdb::Env::new().unwrap();
     let mut backup = BackupEngine::open(&BackupEngineOptions::new(&backup_folder).unwrap(), &environment).unwrap();
     let _inside = runtime.enter();
     let mut incremental = Uploader::new(&work.join("incremental"), CheckpointKind::Incremental);
     let mut full = Uploader::new(&work.join("full"), CheckpointKind::Full);
+    let mut state = State::create(&work.join("db"), scale.keys, options, &incremental, seed);
     let mut table = Table::new();
     let mut backed_up = 0;
     state.load();
@@ -82,13 +82,11 @@ fn run(runtime: &Runtime, work: &Path, keys: &Keys, options: RocksDbOptions, sca
         if round > 0 {
             state.update(keys, scale.updates);
         }
-        let frozen = work.join("frozen");
-        state.freeze(&frozen);
-        backup.create_new_backup(state.backend.db()).unwrap();
-        let sent = runtime.block_on(incremental.upload(describe(&frozen, &state))).bytes();
-        let whole = runtime.block_on(full.upload(describe(&frozen, &state))).bytes();
-        assert_eq!(whole, sizes(&frozen).values().sum::<u64>());
-        fs::remove_dir_all(&frozen).unwrap();
+        let frozen = state.freeze(&incremental.trigger());
+        backup.create_new_backup(state.task.backend().db()).unwrap();
+        let sent = runtime.block_on(incremental.upload(frozen)).bytes();
+        let frozen = state.freeze(&full.trigger());
+        let whole = runtime.block_on(full.upload(frozen)).bytes();
         fs::remove_dir_all(&full.root).unwrap();
         let stored = sizes(&backup_folder).values().sum::<u64>();
         table.push([changed * (KEY_BYTES + VALUE_BYTES), sent, stored - backed_up, whole]);
@@ -168,12 +166,16 @@ fn megabytes(bytes: u64) -> f64 {
 }
 
 /// The synchronous part against RocksDB's checkpoint alone, after equal writes, by turns.
-fn pause(work: &Path, scale: &Scale) {
+fn pause(runtime: &Runtime, work: &Path, scale: &Scale) {
+    let _inside = runtime.enter();
     println!("\nsynchronous pause, ms: median (min-max), {} pairs", scale.pauses);
     let mut groups = Vec::new();
     for (sizes, is_small, updates) in [("default sizes", false, scale.updates), ("4 MB", true, scale.updates / 10)] {
         let folder = work.join("pause");
-        let mut state = State::create(&folder, scale.keys, options(is_small, scale), 1);
+        fs::create_dir(&folder).unwrap();
+        let uploader = Uploader::new(&folder.join("store"), CheckpointKind::Incremental);
+        let trigger = uploader.trigger();
+        let mut state = State::create(&folder.join("db"), scale.keys, options(is_small, scale), &uploader, 1);
         state.load();
         let (mut ours, mut theirs) = (Samples::default(), Samples::default());
         let frozen = work.join("frozen");
@@ -182,12 +184,17 @@ fn pause(work: &Path, scale: &Scale) {
                 state.update(&Keys::Uniform, updates);
                 let is_ours = (pair + turn) % 2 == 0;
                 let start = Instant::now();
-                match is_ours {
-                    true => drop(state.freeze(&frozen)),
-                    false => Checkpoint::new(state.backend.db()).unwrap().create_checkpoint(&frozen).unwrap(),
-                }
-                let time = start.elapsed();
-                fs::remove_dir_all(&frozen).unwrap();
+                let time = if is_ours {
+                    let snapshot = state.freeze(&trigger);
+                    let time = start.elapsed();
+                    drop(snapshot);
+                    time
+                } else {
+                    Checkpoint::new(state.task.backend().db()).unwrap().create_checkpoint(&frozen).unwrap();
+                    let time = start.elapsed();
+                    fs::remove_dir_all(&frozen).unwrap();
+                    time
+                };
                 // The first pair warms up.
                 if pair > 0 {
                     if is_ours { &mut ours } else { &mut theirs }.push(time);
@@ -228,6 +235,6 @@ fn main() {
         upload_bytes(&runtime, work.path(), &scale);
     }
     if is_wanted("pause") {
-        pause(work.path(), &scale);
+        pause(&runtime, work.path(), &scale);
     }
 }

@@ -156,6 +156,7 @@ fn upload(runtime: &Runtime, corpus: &Corpus, root: &Path) -> (Duration, Uploade
             key_groups: None,
             states: Vec::new(),
             files: corpus.names.iter().map(|name| local_file(corpus, name)).collect(),
+            prepare: None,
             sync_us: 0,
             hold: None,
         };

@@ -6,24 +6,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use icecore::env::{Env, SystemClock};
+use icecore::env::Env;
 use icecore::keygroup::MaxParallelism;
-use icecore::layout::{
-    CheckpointFolder, CheckpointId, Epoch, FileKind, JobId, JobLayout, OperatorId, SubtaskName, Uid,
-};
-use icecore::metadata::{Backend, CheckpointKind, FileEntry, StateKind, StateSchema};
+use icecore::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout, OperatorId, SubtaskName, Uid};
+use icecore::metadata::{CheckpointKind, FileEntry, StateKind, StateSchema};
 use icecore::registry::Registry;
-use icecore::rocksfolder::{FolderFile, RocksFolder};
-use icecore::snapshot::{
-    FileSource, Known, LocalFile, LocalSnapshot, Placing, RegistryBroker, Snapshotter, SnapshotterOptions,
-    SubtaskHandle, Trigger,
-};
-use icecore::state::rocksdb::{CheckpointTimes, RocksDbBackend, RocksDbOptions};
+use icecore::snapshot::{LocalSnapshot, RegistryBroker, Snapshotter, SnapshotterOptions, SubtaskHandle, Trigger};
+use icecore::state::rocksdb::RocksDbOptions;
 use icecore::state::{KeyedBackend as _, StateId};
+use icecore::store::LocalStore;
 use icecore::store::testing::CountingStore;
-use icecore::store::{LocalStore, StorePath};
+use icecore::task::RocksDbTask;
 use rand::{Rng as _, RngExt as _};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
@@ -77,24 +71,27 @@ fn scatter(mut number: u64, keys: u64) -> u64 {
 
 /// The state, and what updates it.
 pub struct State {
-    pub backend: RocksDbBackend,
+    pub task: RocksDbTask,
     state: StateId,
     keys: u64,
     random: ChaCha8Rng,
 }
 
 impl State {
-    pub fn create(folder: &Path, keys: u64, options: RocksDbOptions, seed: u64) -> Self {
+    /// Must be called inside a tokio runtime. `uploader` will take the incremental checkpoints.
+    pub fn create(folder: &Path, keys: u64, options: RocksDbOptions, uploader: &Uploader, seed: u64) -> Self {
         let max = MaxParallelism::new(128).unwrap();
-        let mut backend = RocksDbBackend::create(folder, max, max.all_groups(), options).unwrap();
+        let snapshotter = Arc::clone(&uploader.snapshotter);
+        let env = Env::system().unwrap();
+        let mut task = RocksDbTask::new(folder, max, max.all_groups(), options, snapshotter, env).unwrap();
         let schema = StateSchema {
             name: "w".to_owned(),
             kind: StateKind::Value,
             key_serializer: "u64".to_owned(),
             value_serializer: "bytes".to_owned(),
         };
-        let state = backend.open_state(&schema).unwrap();
-        Self { backend, state, keys, random: ChaCha8Rng::seed_from_u64(seed) }
+        let state = task.open_state(&schema).unwrap();
+        Self { task, state, keys, random: ChaCha8Rng::seed_from_u64(seed) }
     }
 
     pub fn load(&mut self) {
@@ -111,49 +108,24 @@ impl State {
     }
 
     fn put(&mut self, key: u64) {
-        let layout = self.backend.layout();
+        let layout = self.task.layout();
         let group = layout.max_parallelism().key_group_of(&(key as i64));
         let row = layout.row_key(group, &key.to_be_bytes(), &[]);
         let mut value = [0; VALUE_BYTES as usize];
         self.random.fill_bytes(&mut value);
-        self.backend.put(self.state, &row, &value).unwrap();
+        self.task.put(self.state, &row, &value).unwrap();
     }
 
     /// The synchronous part of a snapshot.
-    pub fn freeze(&self, folder: &Path) -> CheckpointTimes {
-        self.backend.create_checkpoint(folder, &SystemClock::new()).unwrap()
+    pub fn freeze(&mut self, trigger: &Trigger) -> LocalSnapshot {
+        self.task.freeze(trigger).unwrap()
     }
 }
 
-/// One frozen checkpoint folder, as a snapshot.
-pub fn describe(folder: &Path, state: &State) -> LocalSnapshot {
-    let read = RocksFolder::read(folder).unwrap();
-    LocalSnapshot {
-        backend: Backend::RocksDb,
-        key_groups: Some(state.backend.key_groups()),
-        states: state.backend.states(),
-        files: read.files().iter().map(|file| local_file(folder, file)).collect(),
-        sync_us: 0,
-        hold: None,
-    }
-}
-
-fn local_file(folder: &Path, file: &FolderFile) -> LocalFile {
-    let path = folder.join(&file.name);
-    let source = match file.content.clone() {
-        Some(content) => FileSource::Made(Arc::new(move || Ok(content.clone().into()))),
-        None => FileSource::Path { path, size_bytes: file.size_bytes },
-    };
-    let is_table = file.kind == FileKind::Sst;
-    LocalFile {
-        local_name: StorePath::new(&file.name).unwrap(),
-        kind: file.kind,
-        source,
-        placing: if is_table { Placing::Shared } else { Placing::Private },
-        known: file.identity.map_or(Known::No, Known::Identity),
-        key_groups: None,
-        table: file.table.clone(),
-    }
+/// The folder of hard links of the snapshot that is frozen now, beside the database in `folder/db`.
+pub fn frozen_folder(folder: &Path) -> PathBuf {
+    let mut entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(".db.cp-")).unwrap()
 }
 
 /// The sizes of the table files in a folder, by name.
@@ -183,7 +155,7 @@ pub struct Uploader {
     kind: CheckpointKind,
     registry: Arc<Registry>,
     layout: JobLayout,
-    snapshotter: Snapshotter,
+    snapshotter: Arc<Snapshotter>,
     last: Option<CheckpointId>,
 }
 
@@ -204,15 +176,14 @@ impl Uploader {
         let broker = Arc::new(RegistryBroker::new(Arc::clone(&registry), layout.clone(), env.clone()));
         let subtask = SubtaskName { operator: OperatorId::new("op").unwrap(), index: 0 };
         let snapshotter = Snapshotter::new(subtask, store.clone(), env, broker, SnapshotterOptions::default());
+        let snapshotter = Arc::new(snapshotter);
         Self { root: root.to_path_buf(), store, kind, registry, layout, snapshotter, last: None }
     }
 
-    /// Uploads a snapshot as the next checkpoint, which completes.
-    pub async fn upload(&mut self, snapshot: LocalSnapshot) -> Sent {
+    /// The trigger of the next checkpoint.
+    pub fn trigger(&self) -> Trigger {
         let checkpoint = CheckpointId(self.last.map_or(1, |last| last.0 + 1));
-        self.store.reset();
-        self.registry.begin_pending(checkpoint).unwrap();
-        let trigger = Trigger {
+        Trigger {
             checkpoint,
             epoch: EPOCH,
             generation: 0,
@@ -220,7 +191,15 @@ impl Uploader {
             base: self.last.filter(|_| self.kind == CheckpointKind::Incremental),
             folder: self.layout.checkpoint(CheckpointFolder { checkpoint, epoch: EPOCH }).unwrap(),
             triggered_at_unix_ms: 0,
-        };
+        }
+    }
+
+    /// Uploads what was frozen for [`Self::trigger`]; the checkpoint completes.
+    pub async fn upload(&mut self, snapshot: LocalSnapshot) -> Sent {
+        let trigger = self.trigger();
+        let checkpoint = trigger.checkpoint;
+        self.store.reset();
+        self.registry.begin_pending(checkpoint).unwrap();
         let handle = self.snapshotter.upload(&trigger, snapshot).await.unwrap();
         self.snapshotter.notify_complete(checkpoint);
         self.last = Some(checkpoint);
@@ -243,9 +222,4 @@ impl Sent {
     pub fn added(&self) -> &[FileEntry] {
         &self.handle.added
     }
-}
-
-/// Milliseconds, for people.
-pub fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
