@@ -18,7 +18,8 @@ use crate::layout::{CheckpointId, ContentHash, SubtaskName, operator_folder, sub
 use crate::metadata::{CheckpointKind, Encoding, FileEntry, FileIdentity, Location};
 use crate::store::{StorePath, StoreRef};
 use crate::transfer::{
-    NoProgress, Progress, READ_ONCE_BYTES, TransferLimits, hash_file, read_hashed, upload_bytes, upload_file,
+    NoProgress, Progress, READ_ONCE_BYTES, StagedUpload, TransferLimits, hash_file, read_hashed, stage_file,
+    upload_bytes, upload_file,
 };
 
 /// How many acknowledged checkpoints a subtask remembers while it waits to hear of their completion.
@@ -216,7 +217,12 @@ impl Snapshotter {
             kind: file.kind,
         };
         let (object, sent) = match self.broker.place(request).await? {
-            Placement::Stored(object) => (object, false),
+            Placement::Stored(object) => {
+                if let Content::Staged(staged) = content {
+                    staged.abort(&*self.options.progress).await;
+                }
+                (object, false)
+            }
             Placement::Upload(ticket) => {
                 let object = ticket.object().clone();
                 self.send(content, size_bytes, hash, &object).await?;
@@ -234,6 +240,10 @@ impl Snapshotter {
                 Ok((Content::File(path.clone()), *size_bytes, hash, false))
             }
             (FileSource::Path { path, size_bytes }, None) if *size_bytes > READ_ONCE_BYTES => {
+                if let Some(staged) = self.stage(path, *size_bytes).await? {
+                    let hash = staged.hash();
+                    return Ok((Content::Staged(staged), *size_bytes, hash, true));
+                }
                 let hash = hash_file(&self.env, path, *size_bytes).await?;
                 Ok((Content::File(path.clone()), *size_bytes, hash, true))
             }
@@ -263,11 +273,18 @@ impl Snapshotter {
         let progress = &*self.options.progress;
         match content {
             Content::Bytes(bytes) => upload_bytes(&*self.store, bytes, object, progress).await,
+            Content::Staged(staged) => staged.finish_as(object, progress).await,
             Content::File(path) => {
                 upload_file(&*self.store, &self.env, &path, size_bytes, Some(hash), object, progress).await?;
                 Ok(())
             }
         }
+    }
+
+    /// Sends a large file before its hash, and so its name, is known, where broker and store can do that.
+    async fn stage(&self, path: &std::path::Path, size_bytes: u64) -> Result<Option<StagedUpload>> {
+        let Some(folder) = self.broker.folder() else { return Ok(None) };
+        stage_file(&*self.store, &self.env, path, size_bytes, &folder, &*self.options.progress).await
     }
 
     fn base_of(&self, trigger: &Trigger) -> Option<FileSet> {
@@ -315,6 +332,7 @@ impl Work {
 enum Content {
     Bytes(Bytes),
     File(std::path::PathBuf),
+    Staged(StagedUpload),
 }
 
 struct Outcome {

@@ -5,10 +5,18 @@
 //! fails if that is not what was announced, so a wrong hash can never be committed (I1). A download
 //! hashes what it receives before anyone may use it (I8).
 //!
-//! Memory per running transfer is at most [`CHUNK_BYTES`] times [`CHUNKS_IN_FLIGHT`] and one chunk at
-//! either end; callers bound how many run at once ([`TransferLimits::parallelism`]).
+//! **A shared object's name holds its hash, so the hash comes first.** There are three ways, and in each
+//! the recorded hash is that of exactly the bytes that were sent:
+//! - up to [`READ_ONCE_BYTES`]: read into memory once, hashed and sent from there;
+//! - larger, and the store can name an object last ([`crate::store::Store::create_unnamed`], as a folder
+//!   can): read once, hashed on the way ([`stage_file`]);
+//! - otherwise: hashed, then read again to be sent, and hashed again on the way ([`hash_file`], [`upload_file`]).
+//!   The second hash is not saved: a cheaper checksum would only make a wrong record improbable.
+//!
+//! Memory per running transfer is at most [`CHUNK_BYTES`] times [`CHUNKS_IN_FLIGHT`], one chunk at
+//! either end and what the store's writer gathers, or one small file; callers bound how many run at
+//! once ([`TransferLimits`]).
 
-mod buffers;
 mod download;
 mod hash;
 mod progress;
@@ -19,7 +27,7 @@ pub use download::{download, download_to_memory, verify_object};
 pub use hash::{hash_file, read_hashed};
 pub use progress::{NoProgress, Progress};
 pub use schedule::{SMALL_FILE_BYTES, TransferLimits};
-pub use upload::{upload_bytes, upload_file};
+pub use upload::{StagedUpload, stage_file, upload_bytes, upload_file};
 
 /// How much is read, hashed and written at a time.
 pub const CHUNK_BYTES: usize = 1 << 20;

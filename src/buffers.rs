@@ -1,35 +1,37 @@
 //! Buffers that go round: what the writing side has dropped is filled again.
 //!
 //! A fresh buffer costs a page fault for every 4 KiB of it, which is a good part of what it costs to
-//! hash them. A pool lives as long as one transfer, so nothing is kept when nothing moves.
+//! hash them. The pool of an upload lives as long as the upload; a local store keeps a few for its reads.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// How many buffers wait to be used again at most; more than a transfer has in flight are never made.
-const MAX_IDLE_BUFFERS: usize = 32;
+/// How many buffers wait to be used again at most.
+const MAX_IDLE_BUFFERS: usize = 16;
+/// Larger buffers are freed.
+const MAX_IDLE_BUFFER_BYTES: usize = 1 << 20;
 
-/// The buffers of one transfer.
+/// Buffers, all of about one size.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl Buffers {
     /// An empty buffer, a used one if there is one.
-    pub(super) fn take(&self) -> Vec<u8> {
+    pub(crate) fn take(&self) -> Vec<u8> {
         self.0.lock().pop().unwrap_or_default()
     }
 
     /// The bytes of `buffer`, which comes back when the last copy of them is dropped.
-    pub(super) fn lend(&self, buffer: Vec<u8>) -> Bytes {
+    pub(crate) fn lend(&self, buffer: Vec<u8>) -> Bytes {
         Bytes::from_owner(Lent { buffer, home: self.clone() })
     }
 
     fn give_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut idle = self.0.lock();
-        if idle.len() < MAX_IDLE_BUFFERS {
+        if idle.len() < MAX_IDLE_BUFFERS && buffer.capacity() <= MAX_IDLE_BUFFER_BYTES {
             idle.push(buffer);
         }
     }
