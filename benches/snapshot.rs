@@ -5,8 +5,9 @@
 //! ICECORE_BENCH_QUICK=1 cargo bench --features rocksdb,test-support --bench snapshot    # 100,000 keys
 //! ```
 //! Workload W: 1,000,000 keys of 8 bytes with values of 100 incompressible bytes are loaded and
-//! checkpointed, then 9 rounds of 100,000 updates and a checkpoint each. Side by side, on one database:
-//! icecore's incremental checkpoints, full ones, RocksDB's `BackupEngine`, and the raw changed bytes. icecore's
+//! checkpointed, then 9 rounds of 100,000 updates and a checkpoint each. In one run, each on a
+//! database of its own that gets the same writes: icecore's incremental checkpoints, full ones, RocksDB's
+//! `BackupEngine`, and the raw changed bytes. icecore's
 //! bytes are counted by the store, the backup's by looking at its folder. When compactions run is a
 //! matter of timing, so every shape is run several times.
 //!
@@ -65,36 +66,52 @@ fn options(is_small: bool, scale: &Scale) -> RocksDbOptions {
 /// Bytes of every round (the first checkpoint is round 0), one column a side.
 type Table = Vec<[u64; SIDES.len()]>;
 
-fn run(runtime: &Runtime, work: &Path, keys: &Keys, options: RocksDbOptions, scale: &Scale, seed: u64) -> Table {
+/// Every side has a database of its own and does the same to it, so that none waits for another: when a
+/// compaction ends decides what a checkpoint finds.
+fn run(runtime: &Runtime, work: &Path, keys: &Keys, options: &RocksDbOptions, scale: &Scale, seed: u64) -> Table {
+    let side = |side| run_side(side, runtime, work, keys, options.clone(), scale, seed);
+    let (ours, backup, full) = (side(1), side(2), side(3));
+    let raw = (0..=ROUNDS).map(|round| if round == 0 { scale.keys } else { scale.updates });
+    let raw = raw.map(|changed| changed * (KEY_BYTES + VALUE_BYTES));
+    raw.zip(ours).zip(backup).zip(full).map(|(((raw, ours), backup), full)| [raw, ours, backup, full]).collect()
+}
+
+fn run_side(
+    side: usize,
+    runtime: &Runtime,
+    work: &Path,
+    keys: &Keys,
+    options: RocksDbOptions,
+    scale: &Scale,
+    seed: u64,
+) -> Vec<u64> {
     fs::create_dir(work).unwrap();
+    let _inside = runtime.enter();
+    let kind = if side == 3 { CheckpointKind::Full } else { CheckpointKind::Incremental };
+    let mut uploader = Uploader::new(&work.join("store"), kind);
+    let mut state = State::create(&work.join("db"), scale.keys, options, &uploader, seed);
     let backup_folder = work.join("backup");
     let environment = rocksdb::Env::new().unwrap();
     let mut backup = BackupEngine::open(&BackupEngineOptions::new(&backup_folder).unwrap(), &environment).unwrap();
-    let _inside = runtime.enter();
-    let mut incremental = Uploader::new(&work.join("incremental"), CheckpointKind::Incremental);
-    let mut full = Uploader::new(&work.join("full"), CheckpointKind::Full);
-    let mut state = State::create(&work.join("db"), scale.keys, options, &incremental, seed);
-    let mut table = Table::new();
-    let mut backed_up = 0;
+    let (mut bytes, mut backed_up) = (Vec::new(), sizes(&backup_folder).values().sum::<u64>());
     state.load();
     for round in 0..=ROUNDS {
-        let changed = if round == 0 { scale.keys } else { scale.updates };
         if round > 0 {
             state.update(keys, scale.updates);
         }
-        let frozen = state.freeze(&incremental.trigger());
-        backup.create_new_backup(state.task.backend().db()).unwrap();
-        let sent = runtime.block_on(incremental.upload(frozen)).bytes();
-        let frozen = state.freeze(&full.trigger());
-        let whole = runtime.block_on(full.upload(frozen)).bytes();
-        fs::remove_dir_all(&full.root).unwrap();
-        let stored = sizes(&backup_folder).values().sum::<u64>();
-        table.push([changed * (KEY_BYTES + VALUE_BYTES), sent, stored - backed_up, whole]);
-        backed_up = stored;
+        if side == 2 {
+            backup.create_new_backup_flush(state.task.backend().db(), true).unwrap();
+            let stored = sizes(&backup_folder).values().sum::<u64>();
+            bytes.push(stored - backed_up);
+            backed_up = stored;
+        } else {
+            let frozen = state.freeze(&uploader.trigger());
+            bytes.push(runtime.block_on(uploader.upload(frozen)).bytes());
+        }
     }
     drop((state, backup));
     fs::remove_dir_all(work).unwrap();
-    table
+    bytes
 }
 
 fn upload_bytes(runtime: &Runtime, work: &Path, scale: &Scale) {
@@ -108,7 +125,7 @@ fn upload_bytes(runtime: &Runtime, work: &Path, scale: &Scale) {
         for (sizes, is_small) in [("default", false), ("4 MB", true)] {
             let mut sums = Vec::new();
             for seed in 0..scale.runs {
-                let table = run(runtime, &work.join("w"), &keys, options(is_small, scale), scale, seed);
+                let table = run(runtime, &work.join("w"), &keys, &options(is_small, scale), scale, seed);
                 for (round, [raw, ours, backup, full]) in table.iter().enumerate() {
                     let _ = writeln!(csv, "{label},{sizes},{seed},{round},{raw},{ours},{backup},{full}");
                 }
