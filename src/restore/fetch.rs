@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
+use futures::stream::StreamExt;
 
 use super::checkpoint::Checkpoint;
 use super::plan::is_immutable;
@@ -82,9 +82,8 @@ pub async fn fetch_files(
             fs::create_dir_all(&parent).map_err(|error| Error::io("make the folder", parent.display(), error))?;
         }
     }
-    let mut outcomes = stream::iter(files)
-        .map(|file| async move { (file, fetch_one(env, checkpoint, file, folder, options).await) })
-        .buffer_unordered(options.limits.parallelism.max(1));
+    let fetch = |file| async move { (file, fetch_one(env, checkpoint, file, folder, options).await) };
+    let mut outcomes = options.limits.run(files, |file| Some(file.size_bytes), fetch);
     let mut report = FetchReport::default();
     let mut damaged: Vec<(String, Error)> = Vec::new();
     while let Some((file, outcome)) = outcomes.next().await {
