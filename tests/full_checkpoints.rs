@@ -10,7 +10,7 @@ use futures::TryStreamExt as _;
 use icecore::keygroup::KeyGroup;
 use icecore::metadata::{CheckpointKind, Location};
 use icecore::state::KeyedBackend as _;
-use icecore::store::{Store as _, StorePath};
+use icecore::store::StorePath;
 use icecore::task::{FULL_MANIFEST_NAME, FULL_STATE_NAME, FULL_TABLE_NAME};
 use task_support::{Cluster, Dice, Kind};
 

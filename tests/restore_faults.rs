@@ -56,9 +56,11 @@ async fn fails(cluster: &Cluster, checkpoint: &Checkpoint, parallelism: u32) -> 
     error
 }
 
-/// One file of each kind.
+/// One file of each kind, empty ones left out.
 fn one_of_each(checkpoint: &Checkpoint) -> BTreeMap<String, FileEntry> {
-    checkpoint.metadata.files().map(|file| (format!("{:?}", file.kind), file.clone())).collect()
+    // A log that nothing was written to has no byte to damage.
+    let with_bytes = checkpoint.metadata.files().filter(|file| file.size_bytes > 0);
+    with_bytes.map(|file| (format!("{:?}", file.kind), file.clone())).collect()
 }
 
 async fn each_kind_of_file(kind: CheckpointKind, expected_kinds: usize, damage: impl Fn(&Path), says: &str) {
@@ -90,10 +92,8 @@ fn flip_a_byte(path: &Path) {
 
 #[tokio::test]
 async fn one_flipped_byte_in_any_kind_of_file_stops_the_restore() {
-    // Tables, MANIFEST, CURRENT, OPTIONS and IDENTITY, and perhaps a log.
-    let kinds = one_of_each(&checkpointed(Kind::RocksDb).await.1).len();
-    assert!(kinds >= 4);
-    each_kind_of_file(CheckpointKind::Incremental, kinds, flip_a_byte, "SHA-256").await;
+    // Table, MANIFEST, CURRENT, OPTIONS, IDENTITY.
+    each_kind_of_file(CheckpointKind::Incremental, 5, flip_a_byte, "SHA-256").await;
 }
 
 #[tokio::test]

@@ -152,14 +152,19 @@ fn overlapping_sources(state: &OperatorState, range: KeyGroupRange) -> Vec<Resto
 
 /// Refuses a checkpoint that says nothing of some key groups: their state would be empty, silently (I10).
 fn check_covered(operator: &OperatorId, range: KeyGroupRange, sources: &[RestoreSource]) -> Result<()> {
-    let wanted = || sources.iter().filter_map(|source| source.wanted);
-    match range.iter().find(|group| !wanted().any(|part| part.contains(*group))) {
-        None => Ok(()),
-        Some(group) => {
-            let message = format!("no subtask of the checkpoint has key group {group}");
-            Err(Error::corrupt("plan a restore", operator, message))
+    let missing = |group: u32| {
+        let message = format!("no subtask of the checkpoint has key group {group}");
+        Err(Error::corrupt("plan a restore", operator, message))
+    };
+    // The sources are in order and do not overlap.
+    let mut next = u32::from(range.first());
+    for wanted in sources.iter().filter_map(|source| source.wanted) {
+        if u32::from(wanted.first()) > next {
+            return missing(next);
         }
+        next = u32::from(wanted.last()) + 1;
     }
+    if next <= u32::from(range.last()) { missing(next) } else { Ok(()) }
 }
 
 fn overlapping_source(part: &SubtaskState, range: KeyGroupRange) -> Option<RestoreSource> {

@@ -15,7 +15,9 @@ use crate::keygroup::{KeyGroupRange, MaxParallelism};
 use crate::layout::{CheckpointId, FileKind};
 use crate::metadata::{Backend, CheckpointKind, FileEntry};
 use crate::restore::{Checkpoint, FetchOptions, RestorePlan, fetch_files, fetch_to_memory};
-use crate::snapshot::{FileSource, Known, LocalFile, LocalSnapshot, Placing, Snapshotter, Trigger};
+use crate::snapshot::{
+    FileSource, Known, LocalFile, LocalSnapshot, MAX_REMEMBERED_CHECKPOINTS, Placing, Snapshotter, Trigger,
+};
 use crate::state::heap::{ChunkName, Generation, HeapBackend, HeapRestore, HeapSnapshot};
 use crate::state::{KeyedBackend, delegate_keyed_backend};
 use crate::store::StorePath;
@@ -105,6 +107,9 @@ impl HeapTask {
         let base = trigger.base.and_then(|base| Some((base, *self.generations.get(&base)?)));
         let prepare = if trigger.kind == CheckpointKind::Incremental {
             self.generations.insert(trigger.checkpoint, snapshot.generation());
+            while self.generations.len() > MAX_REMEMBERED_CHECKPOINTS {
+                self.generations.pop_first();
+            }
             crate::snapshot::Prepare::new(move || chunks(&snapshot, base))
         } else {
             crate::snapshot::Prepare::new(move || full::prepare(&snapshot))

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::env::Env;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
 use crate::layout::FileKind;
 use crate::metadata::{Backend, CheckpointKind, StateSchema};
@@ -180,11 +180,6 @@ async fn from_key_groups(
     let parent = staged.path().parent().unwrap_or(Path::new("."));
     let fetched = tempfile::tempdir_in(parent).map_err(|error| Error::io(RESTORE, parent.display(), error))?;
     for source in &plan.sources {
-        if source.files.iter().any(|file| file.kind == FileKind::HeapChunk) {
-            return Err(Error::new(ErrorKind::Unsupported, RESTORE, "the checkpoint was written without RocksDB")
-                .with_object(&plan.operator)
-                .with_advice("restore it into a heap backend and take a savepoint with this build"));
-        }
         fetch_files(env, checkpoint, &source.files, fetched.path(), fetch).await?;
     }
     let (target, into) = (target.clone(), staged.path().to_owned());

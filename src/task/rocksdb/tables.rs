@@ -22,7 +22,7 @@ use crate::state::heap::HeapSnapshot;
 use crate::state::rocksdb::RocksDbBackend;
 use crate::state::{KeyedBackend, RowVisitor};
 use crate::store::StorePath;
-use crate::task::full::{FULL_MANIFEST_NAME, FULL_TABLE_NAME, full_key, split_full_key};
+use crate::task::full::{FULL_MANIFEST_NAME, FULL_STATE_NAME, FULL_TABLE_NAME, full_key, read_chunks, split_full_key};
 
 const WRITE: &str = "write a full checkpoint's table";
 const READ: &str = "read a full checkpoint's table";
@@ -162,13 +162,17 @@ fn table_options() -> Options {
 }
 
 /// Visits every row of the tables in `folder/keygroup-<k>`: makes each a database by giving its files
-/// the names that RocksDB looks for, and opens that.
+/// the names that RocksDB looks for, and opens that. Chunks of a build without RocksDB are read, too.
 pub(crate) fn read_tables(folder: &Path, visit: &mut FullRowVisitor<'_>) -> Result<()> {
     let fail = |error| Error::io(READ, folder.display(), error);
     for entry in fs::read_dir(folder).map_err(fail)? {
         let group = entry.map_err(fail)?.path();
+        let chunks = group.join(FULL_STATE_NAME);
         if group.join(FULL_TABLE_NAME).exists() {
             read_group(&group, visit)?;
+        } else if chunks.exists() {
+            let opened = fs::File::open(&chunks).map_err(|error| Error::io(READ, chunks.display(), error))?;
+            read_chunks(opened, visit).map_err(|error| error.with_object(chunks.display()))?;
         }
     }
     Ok(())
