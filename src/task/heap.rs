@@ -21,7 +21,7 @@ use crate::store::StorePath;
 /// A subtask that keeps its state in memory.
 #[derive(Debug)]
 pub struct HeapTask {
-    pub(super) backend: HeapBackend,
+    backend: HeapBackend,
     snapshotter: Arc<Snapshotter>,
     /// What was frozen for each checkpoint that a later one may build on.
     generations: BTreeMap<CheckpointId, Generation>,

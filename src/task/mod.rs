@@ -13,7 +13,6 @@
 mod folder;
 mod full;
 mod heap;
-mod keyed;
 #[cfg(feature = "rocksdb")]
 mod rocksdb;
 

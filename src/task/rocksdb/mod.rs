@@ -26,7 +26,7 @@ use crate::state::{KeyLayout, KeyedBackend};
 /// A subtask that keeps its state in RocksDB.
 #[derive(Debug)]
 pub struct RocksDbTask {
-    pub(super) backend: RocksDbBackend,
+    backend: RocksDbBackend,
     snapshotter: Arc<Snapshotter>,
     env: Env,
 }
