@@ -89,3 +89,22 @@ async fn a_sweep_of_records_does_not_list_the_shared_files() {
     assert_eq!(store.fired(), 0);
     assert!(party.sweep(SweepScope::Everything).await.is_err(), "a listing that breaks off plans nothing");
 }
+
+#[tokio::test]
+async fn a_claim_that_lands_late_waits_for_a_lesser_one_that_an_earlier_plan_could_not_remove() {
+    let world = World::new();
+    let old = world.party().await.tenure.epoch();
+    let store = FaultyStore::new(world.store());
+    let owner = world.party_on(store.clone()).await.unwrap();
+    let stuck = world.layout.claim(old).unwrap();
+    store.inject(Rule::on(Step::Delete).path_contains(stuck.as_str()).times(2), Fault::Fail(ErrorKind::Io)).unwrap();
+    owner.sweep(SweepScope::Records).await.unwrap();
+    let late = icecore::layout::Epoch { counter: old.counter, uid: icecore::layout::Uid(u64::MAX) };
+    assert!(old < late && late < owner.tenure.epoch());
+    world.mem.overwrite(&world.layout.claim(late).unwrap(), b"late");
+    let report = owner.sweep(SweepScope::Records).await.unwrap();
+    assert_eq!(report.failed.len(), 1, "{report}");
+    assert!(world.mem.has(&world.layout.claim(late).unwrap()), "E1");
+    assert!(owner.collector.retry().await.is_finished());
+    assert_eq!(world.view().await.epochs.known.len(), 1);
+}

@@ -344,3 +344,19 @@ fn an_unfinished_checkpoint_is_in_flight_and_those_before_it_are_finished() {
     let finished: Vec<_> = (1..=6).filter(|id| progress.is_finished(CheckpointId(*id))).collect();
     assert_eq!(finished, [1, 2, 4]);
 }
+
+#[tokio::test]
+async fn nothing_of_a_newer_epoch_is_touched_by_an_older_judge() {
+    let world = World::new();
+    let old = three_checkpoints(&world).await;
+    let (view, progress, done) = (world.view().await, Progress::all_finished(), BTreeSet::new());
+    let newer = world.party().await;
+    newer.checkpoint().await.unwrap();
+    let name = newer.fresh_name(CheckpointId(4));
+    newer.upload(&name).await.unwrap();
+    let judge = Judge::new(&view, &*old.held, old.tenure.epoch(), &progress, &done);
+    let shared = world.layout.shared_object(&name).unwrap();
+    assert_eq!(judge.fate(&shared, &Place::Shared(name)), Fate::Kept(Keep::NewerEpoch));
+    let plan = plan_sweep(&*world.mem, &world.layout, &judge, SweepScope::Everything).await.unwrap();
+    assert!(plan.is_empty(), "{plan}");
+}

@@ -69,7 +69,7 @@ async fn a_file_that_a_checkpoint_in_flight_was_given_survives_the_drop_of_its_l
     let collector = Collector::new(Arc::clone(&party.tenure), registry.clone());
     let report = collector.execute(plan).await;
     let path = world.layout.shared_object(&only_in_first).unwrap();
-    assert_eq!(report.kept, [path.clone()]);
+    assert_eq!(report.kept, std::slice::from_ref(&path));
     assert!(world.mem.has(&path));
     // The checkpoint in flight is given up: now it is an orphan, and the sweep takes it.
     registry.abort(CheckpointId(4)).unwrap();

@@ -239,3 +239,24 @@ async fn a_job_that_is_not_there_reads_as_absent_and_names_of_others_are_reporte
     assert!(view.is_absent());
     assert_eq!(view.foreign, [foreign]);
 }
+
+#[tokio::test]
+async fn a_reader_that_is_overtaken_by_a_new_owner_and_its_sweep_reads_anew() {
+    let world = World::new();
+    let first = world.party().await;
+    let folder = first.checkpoint().await.unwrap();
+    let store = FaultyStore::new(world.store());
+    let gate = store.park(Rule::on(Step::Read).path_ends_with("/start"));
+    let reading = icecore::ownership::JobView::read(&*store, &world.layout);
+    let overtaking = async {
+        gate.reached().await;
+        let second = world.party().await;
+        second.sweep(SweepScope::Everything).await.unwrap().into_result().unwrap();
+        gate.release();
+        second.tenure.epoch()
+    };
+    let (view, second) = tokio::join!(reading, overtaking);
+    let view = view.unwrap();
+    assert_eq!(view.epochs.newest_start(), Some(second));
+    assert!(view.blockers.is_empty() && view.checkpoints.contains_key(&folder));
+}

@@ -153,3 +153,48 @@ async fn two_coordinators_that_stall_at_any_two_steps_that_change_the_store_brea
     }
     assert!(tried > 300, "only {tried} pairs were tried");
 }
+
+/// An owner stalls in the middle of its work; a successor's claim stalls somewhere; the owner ends
+/// what it may, and the successor goes on from there.
+async fn run_handover(owner: Stall, claimant: Stall) -> (bool, bool) {
+    let when = format!("owner {owner:?}, claimant {claimant:?}");
+    let world = World::new();
+    world.party().await.live(Style::Keeping).await.unwrap();
+    let (owner_gate, mut owner_task) = start_stalled(&world, owner, Style::Forgetting).await;
+    if !has_stalled(&owner_gate, &mut owner_task).await {
+        return (false, false);
+    }
+    let (gate, mut task) = start_stalled(&world, claimant, Style::Keeping).await;
+    if !has_stalled(&gate, &mut task).await {
+        return (true, false);
+    }
+    owner_gate.release();
+    let _ = owner_task.await.unwrap();
+    world.assert_sound(&format!("{when}, the owner is done")).await;
+    gate.release();
+    let _ = task.await.unwrap();
+    world.assert_sound(&format!("{when}, the claimant is done")).await;
+    let last = world.party().await;
+    last.live(Style::Keeping).await.unwrap();
+    world.assert_sound(&format!("{when}, the end")).await;
+    (true, true)
+}
+
+#[tokio::test]
+async fn a_claim_that_stalls_at_any_step_while_its_predecessor_deletes_breaks_nothing() {
+    let mut tried = 0;
+    for claimant_step in [Step::Put, Step::Read, Step::Stat, Step::List, Step::ListChildren] {
+        // A claim has fewer than twelve steps of each kind here; what comes later is the life after it.
+        for m in 1..12 {
+            let claimant = Stall { step: claimant_step, n: m, is_after: true };
+            'owner: for n in 1.. {
+                let owner = Stall { step: Step::Delete, n, is_after: false };
+                match run_handover(owner, claimant).await {
+                    (false, _) | (true, false) => break 'owner,
+                    (true, true) => tried += 1,
+                }
+            }
+        }
+    }
+    assert!(tried > 200, "only {tried} pairs were tried");
+}

@@ -82,14 +82,23 @@ impl Chain {
         step: &mut Step,
     ) {
         let change = new.since(old);
+        // An entry may change and its object stay (RocksDB moved the table to another level): then
+        // the tenancy goes on, as it does in a registry that is rebuilt.
+        let stays = |files: &FileSet, entry: &FileEntry, name| {
+            files.get(&entry.local_name).and_then(|other| shared_name(layout, other)) == Some(name)
+        };
         for entry in change.removed {
-            if let Some(name) = shared_name(layout, &entry) {
+            if let Some(name) = shared_name(layout, &entry)
+                && !stays(new, &entry, name)
+            {
                 let key = (subtask.clone(), entry.local_name.clone());
                 step.removed.push((name, self.since.remove(&key).unwrap_or_default()));
             }
         }
         for entry in change.added {
-            if let Some(name) = shared_name(layout, &entry) {
+            if let Some(name) = shared_name(layout, &entry)
+                && !stays(old, &entry, name)
+            {
                 self.since.insert((subtask.clone(), entry.local_name.clone()), id);
                 step.added.push((name, entry.stored_size_bytes));
             }

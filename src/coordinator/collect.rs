@@ -43,12 +43,9 @@ impl Coordinator {
     /// What the retention policy would keep and drop now.
     pub fn retention_plan(&self, policy: RetentionPolicy, view: &JobView) -> RetentionPlan {
         let state = self.state.lock();
-        let bases: BTreeSet<CheckpointId> = state
-            .pending
-            .values()
-            .filter_map(|pending| pending.trigger.base)
-            .chain(state.committing.values().copied().flatten())
-            .collect();
+        let bases = state.bases();
+        let newest = state.newest_incremental().map(|done| done.folder);
+        let is_newest_of_all = state.completed.keys().next_back().copied() == newest;
         let candidates: Vec<Candidate> = state
             .completed
             .values()
@@ -56,7 +53,10 @@ impl Coordinator {
             .map(|done| Candidate {
                 folder: done.folder,
                 triggered_at_unix_ms: done.triggered_at_unix_ms,
-                held: bases.contains(&done.folder.checkpoint) || view.holds(done.folder).next().is_some(),
+                held: bases.contains(&done.folder.checkpoint)
+                    || (Some(done.folder) == newest && !is_newest_of_all)
+                    || view.holds(done.folder).next().is_some()
+                    || self.collector.is_pinned(done.folder),
             })
             .collect();
         RetentionPlan::new(policy, &candidates)
@@ -94,7 +94,10 @@ impl Coordinator {
         let mut view = self.view.lock().await;
         self.tenure.check()?;
         if dry_run {
-            return Ok((gc::plan_drop(&*self.store, &view, drops).await?, GcReport::default()));
+            let (going, refused) = self.choose(&view, drops);
+            let mut plan = gc::plan_drop(&*self.store, &view, &going).await?;
+            plan.refused.extend(refused);
+            return Ok((plan, GcReport::default()));
         }
         let (plan, report) = self.drop_now(&mut view, drops).await?;
         Ok((plan, report.into_result()?))
@@ -125,38 +128,47 @@ impl Coordinator {
         let (going, refused) = self.choose(view, drops);
         let mut plan = gc::plan_release(&*self.store, view, &*self.registry, &going).await?;
         plan.refused.extend(refused);
-        for (folder, _) in &going {
-            self.state.lock().completed.remove(folder);
-            view.note_dropped(*folder);
+        for dropped in &plan.dropped {
+            self.state.lock().completed.remove(&dropped.folder);
         }
         let report = self.collector.execute(plan.clone()).await;
-        for (folder, _) in &going {
-            for listener in &self.listeners {
-                listener.subsumed(*folder);
+        // Not before: were this future dropped before the collector has the plan, the checkpoint would
+        // count on the store and not here, and a later plan would free what it references.
+        for dropped in &plan.dropped {
+            view.note_dropped(dropped.folder);
+        }
+        if self.tenure.over().is_none() {
+            for dropped in &plan.dropped {
+                for listener in &self.listeners {
+                    listener.subsumed(dropped.folder);
+                }
             }
         }
         Ok((plan, report))
     }
 
-    /// Splits what is asked for into what may go and what may not: a pending checkpoint's base stays
-    /// until that checkpoint has ended.
+    /// Splits what is asked for into what may go and what may not: what checkpoints in flight and the
+    /// next one build on stays, and what may be pinned.
     fn choose(
         &self,
         view: &JobView,
         drops: &[(CheckpointFolder, String)],
     ) -> (Vec<(CheckpointFolder, String)>, Vec<gc::Refused>) {
-        let state = self.state.lock();
-        let is_base = |folder: &CheckpointFolder| {
-            state.pending.values().any(|pending| pending.trigger.base == Some(folder.checkpoint))
-                || state.committing.values().any(|base| *base == Some(folder.checkpoint))
+        let (bases, newest) = {
+            let state = self.state.lock();
+            (state.bases(), state.newest_incremental().map(|done| done.folder))
         };
         let (mut going, mut refused) = (Vec::new(), Vec::new());
         for (folder, why) in drops {
-            if is_base(folder) {
-                let why = "a checkpoint in flight builds on it; try again when that has ended".to_owned();
-                refused.push(gc::Refused { folder: *folder, why });
-            } else if let Some(no) = gc::refusal(view, *folder) {
+            let mut refuse = |why: &str| refused.push(gc::Refused { folder: *folder, why: why.to_owned() });
+            if let Some(no) = gc::refusal(view, *folder) {
                 refused.push(no);
+            } else if bases.contains(&folder.checkpoint) {
+                refuse("a checkpoint in flight builds on it; try again when that has ended");
+            } else if newest == Some(*folder) {
+                refuse("the next incremental checkpoint builds on it; take one first");
+            } else if self.collector.is_pinned(*folder) {
+                refuse("it is pinned, or may be; remove the pin first");
             } else {
                 going.push((*folder, why.clone()));
             }

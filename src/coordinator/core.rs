@@ -1,6 +1,6 @@
 //! The coordinator's state, and its entry points.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::recover::recover;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::Collector;
-use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout};
+use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout, OperatorId};
 use crate::metadata::{CheckpointKind, SourcePosition};
 use crate::ownership::requests::Inbox;
 use crate::ownership::{JobView, Tenure};
@@ -78,11 +78,27 @@ pub(super) struct State {
     pub(super) last_trigger: Option<Duration>,
 }
 
+impl State {
+    /// The checkpoints that checkpoints in flight build on. They are not dropped: what they hold is
+    /// carried over without asking the registry (I1).
+    pub(super) fn bases(&self) -> BTreeSet<CheckpointId> {
+        let in_flight = self.pending.values().filter_map(|pending| pending.trigger.base);
+        in_flight.chain(self.committing.values().copied().flatten()).collect()
+    }
+
+    /// Where the registry's chain ends, and what the next incremental checkpoint builds on. It is not
+    /// dropped even if something newer is there: a full checkpoint, or one that cannot be read.
+    pub(super) fn newest_incremental(&self) -> Option<&CompletedCheckpoint> {
+        self.completed.values().rfind(|done| done.kind == CheckpointKind::Incremental)
+    }
+}
+
 impl Coordinator {
     /// Claims the job, fencing whoever ran it before, and takes up what the store holds.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for options that cannot work; [`ErrorKind::Fenced`] if a greater
+    /// [`ErrorKind::InvalidInput`] for options that cannot work, or another max parallelism than the job's
+    /// newest checkpoint has; [`ErrorKind::Fenced`] if a greater
     /// claim is in sight; [`ErrorKind::Blocked`] or [`ErrorKind::Corrupt`] if what counts cannot be
     /// read; what the store says otherwise.
     pub async fn start(
@@ -98,6 +114,10 @@ impl Coordinator {
         let layout = JobLayout::new(job)?;
         let claimed = Tenure::claim(store.clone(), layout.clone(), env.clone(), &options.holder).await?;
         let recovered = recover(&layout, &claimed.view)?;
+        if let Some(newest) = claimed.view.checkpoints.values().rev().find_map(|known| known.content.as_ref().ok()) {
+            let known = newest.operators.iter().map(|known| (&known.operator, known.max_parallelism));
+            check_unchanged(&operators, known)?;
+        }
         let tenure = Arc::new(claimed.tenure);
         let registry = recovered.registry;
         let collector = Collector::new(tenure.clone(), registry.clone());
@@ -157,39 +177,54 @@ impl Coordinator {
     /// The newest complete checkpoint, read and decoded: what a recovery restores.
     ///
     /// # Errors
-    /// As [`read_checkpoint`]. `Ok(None)` if there is none yet.
+    /// As [`read_checkpoint`]. One that is damaged is never passed over in silence: the advice names
+    /// the newest that is sound. `Ok(None)` if there is none yet.
     pub async fn latest(&self) -> Result<Option<Checkpoint>> {
-        let newest = self.state.lock().completed.keys().next_back().copied();
-        match newest {
-            None => Ok(None),
-            Some(folder) => read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await.map(Some),
-        }
+        let newest = self.view.lock().await.newest().map(|checkpoint| checkpoint.folder);
+        let Some(folder) = newest else { return Ok(None) };
+        let read = read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await;
+        let sound = self.state.lock().completed.keys().next_back().copied().filter(|sound| *sound != folder);
+        read.map(Some).map_err(|error| match sound {
+            Some(sound) => error.with_advice(format!("the newest checkpoint that can be read is {sound}")),
+            None => error,
+        })
     }
 
     /// Begins a new run of the job's tasks, with these operators. Checkpoints in flight are aborted;
     /// acknowledgements of earlier runs change nothing from here on.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for an operator's parallelism that does not fit.
+    /// [`ErrorKind::InvalidInput`] for an operator's parallelism that does not fit, or for another max
+    /// parallelism than it had.
     pub fn restart_tasks(&self, operators: Vec<OperatorDescription>) -> Result<u64> {
         operators.iter().try_for_each(OperatorDescription::check)?;
-        let in_flight: Vec<CheckpointId> = self.state.lock().pending.keys().copied().collect();
-        for checkpoint in in_flight {
-            self.abort(checkpoint, "the job's tasks were restarted");
+        let (generation, in_flight) = {
+            let mut state = self.state.lock();
+            let known = state.operators.iter().map(|known| (&known.operator, known.max_parallelism));
+            check_unchanged(&operators, known)?;
+            state.operators = operators;
+            state.generation += 1;
+            (state.generation, std::mem::take(&mut state.pending))
+        };
+        for (checkpoint, pending) in in_flight {
+            self.given_up(checkpoint, &pending, "the job's tasks were restarted", false);
         }
-        let mut state = self.state.lock();
-        state.operators = operators;
-        state.generation += 1;
-        state.failures_in_a_row = 0;
-        Ok(state.generation)
+        self.state.lock().failures_in_a_row = 0;
+        Ok(generation)
     }
 
-    /// Begins a checkpoint. Hand the trigger to every subtask.
+    /// Begins a checkpoint in the job's folder. Hand the trigger to every subtask.
     ///
     /// # Errors
-    /// [`ErrorKind::LimitExceeded`] if as many as allowed are in flight, or too many in a row have
+    /// [`ErrorKind::InvalidInput`] for a savepoint, which needs a place of its own
+    /// ([`Coordinator::trigger_savepoint`]); [`ErrorKind::LimitExceeded`] if as many as allowed are in flight, or too many in a row have
     /// failed; the tenure's end.
     pub fn trigger(&self, kind: CheckpointKind) -> Result<Trigger> {
+        if kind == CheckpointKind::Savepoint {
+            // In the job's folder it would count as a checkpoint does, whatever its id.
+            return Err(Error::invalid("trigger a checkpoint", "a savepoint does not lie in the job's folder")
+                .with_advice("name a path, with trigger_savepoint"));
+        }
         let folder = |folder: CheckpointFolder| self.layout.checkpoint(folder);
         self.begin(kind, folder)
     }
@@ -224,7 +259,7 @@ impl Coordinator {
         state.next_id = state.next_id.saturating_add(1);
         self.registry.begin_pending(checkpoint)?;
         let base = match kind {
-            CheckpointKind::Incremental => state.completed.values().rfind(|done| done.kind == kind),
+            CheckpointKind::Incremental => state.newest_incremental(),
             _ => None,
         };
         let base_files = base.map(|done| done.files.clone()).unwrap_or_default();
@@ -301,6 +336,15 @@ impl Coordinator {
         let _one_at_a_time = self.view.lock().await;
         self.tenure.end().await
     }
+}
+
+fn check_unchanged<'a>(
+    operators: &[OperatorDescription],
+    mut known: impl Iterator<Item = (&'a OperatorId, u32)>,
+) -> Result<()> {
+    known.try_for_each(|(operator, max_parallelism)| {
+        operators.iter().try_for_each(|described| described.check_unchanged(operator, max_parallelism))
+    })
 }
 
 impl fmt::Debug for Coordinator {

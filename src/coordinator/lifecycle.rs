@@ -5,12 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::assemble::assemble;
-use super::chain::CompletedCheckpoint;
+use super::chain::{CompletedCheckpoint, shared_name};
 use super::core::{Acknowledged, Coordinator};
 use super::pending::Pending;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointId, METADATA_NAME, SubtaskName};
-use crate::metadata::{self, CheckpointKind};
+use crate::metadata::{self, CheckpointKind, Location};
 use crate::ownership::JobView;
 use crate::snapshot::SubtaskHandle;
 
@@ -32,21 +32,20 @@ impl Coordinator {
                 return Err(error);
             }
         };
+        // Dropped on the way, this future leaves no checkpoint behind that never ends.
+        let mut unfinished =
+            Unfinished { coordinator: self, pending, reason: "its acknowledgement was cancelled".into() };
         let mut view = self.view.lock().await;
-        let outcome = self.commit(&pending, &mut view).await;
-        self.state.lock().committing.remove(&checkpoint);
-        let completed = match outcome {
+        let completed = match self.commit(&unfinished.pending, &mut view).await {
             Ok(completed) => completed,
             Err(error) => {
-                if self.tenure.over().is_none() {
-                    // Nothing was published: only this checkpoint is lost.
-                    self.given_up(checkpoint, &pending, error.message());
-                }
+                error.message().clone_into(&mut unfinished.reason);
                 return Err(error);
             }
         };
         let (folder, stats) = (completed.folder, completed.stats);
         self.completed_now(completed);
+        drop(unfinished);
         self.retain(&mut view).await;
         Ok(Acknowledged::Complete(folder, stats))
     }
@@ -63,13 +62,14 @@ impl Coordinator {
         match pending {
             None => false,
             Some(pending) => {
-                self.given_up(checkpoint, &pending, reason);
+                self.given_up(checkpoint, &pending, reason, true);
                 true
             }
         }
     }
 
-    fn given_up(&self, checkpoint: CheckpointId, pending: &Pending, reason: &str) {
+    /// `is_failure`: whether it counts as one of those that are tolerated.
+    pub(super) fn given_up(&self, checkpoint: CheckpointId, pending: &Pending, reason: &str, is_failure: bool) {
         let unreferenced = self.registry.abort(checkpoint);
         {
             let mut state = self.state.lock();
@@ -77,7 +77,7 @@ impl Coordinator {
                 (pending.trigger.kind != CheckpointKind::Savepoint).then(|| pending.trigger.checkpoint_folder());
             state.leftovers.add(folder, unreferenced);
             state.last_end = Some(self.env.clock.monotonic());
-            if pending.trigger.kind != CheckpointKind::Savepoint {
+            if is_failure && pending.trigger.kind != CheckpointKind::Savepoint {
                 state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
             }
         }
@@ -85,6 +85,11 @@ impl Coordinator {
         for listener in &self.listeners {
             listener.aborted(checkpoint, reason);
         }
+    }
+
+    /// Whether a newer checkpoint is complete: an older one is no failure then, only late.
+    fn is_overtaken(&self, checkpoint: CheckpointId) -> bool {
+        self.state.lock().completed.keys().next_back().is_some_and(|newest| newest.checkpoint > checkpoint)
     }
 
     fn take_in(&self, handle: SubtaskHandle) -> Result<Progress> {
@@ -98,9 +103,11 @@ impl Coordinator {
         let Some(pending) = state.pending.get_mut(&checkpoint) else {
             return discarded("no such checkpoint is in flight");
         };
-        if !pending.acknowledge(handle)? {
-            return discarded("this subtask had acknowledged already");
+        if !pending.awaits(&handle.subtask) {
+            return discarded("this subtask is not awaited");
         }
+        self.check_objects(pending.trigger.kind, &handle)?;
+        pending.acknowledge(handle)?;
         if !pending.is_fully_acknowledged() {
             return Ok(Progress::Done(Acknowledged::Awaiting(pending.awaited())));
         }
@@ -111,6 +118,27 @@ impl Coordinator {
             }
             None => Progress::Done(Acknowledged::Discarded("no such checkpoint is in flight")),
         })
+    }
+
+    /// Refuses files that lie where nobody keeps them: the checkpoint could not be restored (I1).
+    fn check_objects(&self, kind: CheckpointKind, handle: &SubtaskHandle) -> Result<()> {
+        for entry in &handle.added {
+            let refuse = |message: &str| {
+                let error = Error::new(ErrorKind::InvalidInput, "acknowledge a checkpoint", message);
+                Err(error.with_object(format!("{} of {}", entry.local_name, handle.subtask)))
+            };
+            if kind != CheckpointKind::Incremental && matches!(entry.location, Location::InRoot(_)) {
+                return refuse("it lies outside of a checkpoint that stands on its own");
+            }
+            let Some(name) = shared_name(&self.layout, entry) else { continue };
+            if !self.registry.status(&name)?.is_needed() {
+                return refuse("nothing holds the object that it lies in");
+            }
+            if self.registry.size_bytes(&name)? != Some(entry.stored_size_bytes) {
+                return refuse("the object that it lies in has another length");
+            }
+        }
+        Ok(())
     }
 
     async fn commit(&self, pending: &Pending, view: &mut JobView) -> Result<CompletedCheckpoint> {
@@ -137,10 +165,16 @@ impl Coordinator {
 
     fn completed_now(&self, completed: CompletedCheckpoint) {
         let id = completed.folder.checkpoint;
-        let folder = completed.folder;
+        let (folder, kind) = (completed.folder, completed.kind);
         let mut superseded = Vec::new();
         {
             let mut state = self.state.lock();
+            // A savepoint ends nobody, and nobody ends a savepoint.
+            if completed.kind != CheckpointKind::Savepoint {
+                let older = state.pending.range(..id);
+                let older = older.filter(|(_, pending)| pending.trigger.kind != CheckpointKind::Savepoint);
+                superseded.extend(older.map(|(older, _)| *older));
+            }
             if completed.kind == CheckpointKind::Incremental {
                 let step = state.chain.advance(&self.layout, id, &completed.files);
                 if let Err(error) = self.registry.register(id, step.added, step.removed) {
@@ -148,8 +182,8 @@ impl Coordinator {
                     debug_assert!(false, "{error}");
                     tracing::error!(%error, "registry");
                 }
-                superseded.extend(state.pending.range(..id).map(|(older, _)| *older));
             }
+            state.committing.remove(&id);
             let unreferenced = self.registry.finish_pending(id);
             state.leftovers.add(None, unreferenced);
             if completed.kind != CheckpointKind::Savepoint {
@@ -158,15 +192,39 @@ impl Coordinator {
             state.failures_in_a_row = 0;
             state.last_end = Some(self.env.clock.monotonic());
         }
-        for older in superseded {
-            // A newer one is complete: the older one can only be late (Flink does the same).
-            if self.abort(older, "a newer checkpoint is complete") {
-                self.state.lock().failures_in_a_row = 0;
+        tracing::info!(job = %self.layout.job(), checkpoint = %id, "checkpoint complete");
+        if kind != CheckpointKind::Savepoint {
+            // A recovery does not go back to a savepoint, so nobody may commit up to one.
+            for listener in &self.listeners {
+                listener.complete(folder);
             }
         }
-        tracing::info!(job = %self.layout.job(), checkpoint = %id, "checkpoint complete");
-        for listener in &self.listeners {
-            listener.complete(folder);
+        for older in superseded {
+            // A newer one is complete: the older one can only be late (Flink does the same).
+            let pending = self.state.lock().pending.remove(&older);
+            if let Some(pending) = pending {
+                self.given_up(older, &pending, "a newer checkpoint is complete", false);
+            }
+        }
+    }
+}
+
+/// A checkpoint that every subtask has acknowledged and that is not complete yet. Dropped before it
+/// is, it is given up, unless the tenure is over: then a successor decides (K3, K4).
+struct Unfinished<'a> {
+    coordinator: &'a Coordinator,
+    pending: Box<Pending>,
+    reason: String,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let Self { coordinator, pending, reason } = self;
+        let checkpoint = pending.trigger.checkpoint;
+        let was_committing = coordinator.state.lock().committing.remove(&checkpoint).is_some();
+        if was_committing && coordinator.tenure.over().is_none() {
+            let is_late = coordinator.is_overtaken(checkpoint);
+            coordinator.given_up(checkpoint, pending, reason, !is_late);
         }
     }
 }

@@ -43,22 +43,21 @@ impl Pending {
         Self { trigger, operators, deadline, parts: BTreeMap::new(), sources: Vec::new(), awaited, base_files }
     }
 
-    /// Takes an acknowledgement in. `Ok(false)` if this subtask had acknowledged before.
+    /// Whether `subtask` takes part and has not acknowledged yet.
+    pub(super) fn awaits(&self, subtask: &SubtaskName) -> bool {
+        let operator = self.operators.iter().find(|operator| operator.operator == subtask.operator);
+        operator.is_some_and(|operator| subtask.index < operator.parallelism) && !self.parts.contains_key(subtask)
+    }
+
+    /// Takes in the acknowledgement of a subtask that is awaited.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if the subtask is none of the job's, or builds on another base:
+    /// [`ErrorKind::InvalidInput`] if it builds on another base, or does not fit what it builds on:
     /// the checkpoint cannot become complete then.
-    pub(super) fn acknowledge(&mut self, handle: SubtaskHandle) -> Result<bool> {
-        if self.parts.contains_key(&handle.subtask) {
-            return Ok(false);
-        }
+    pub(super) fn acknowledge(&mut self, handle: SubtaskHandle) -> Result<()> {
         let refuse = |message: &str| {
             Err(Error::new(ErrorKind::InvalidInput, "acknowledge a checkpoint", message).with_object(&handle.subtask))
         };
-        let operator = self.operators.iter().find(|operator| operator.operator == handle.subtask.operator);
-        if operator.is_none_or(|operator| handle.subtask.index >= operator.parallelism) {
-            return refuse("the job has no such subtask");
-        }
         if (handle.backend == Backend::RocksDbFolder) != handle.key_groups.is_none() {
             return refuse("a keyed backend must name its key groups, a folder of unknown keys must not");
         }
@@ -70,8 +69,13 @@ impl Pending {
             Some(_) => return refuse("it builds on a checkpoint that the trigger did not name"),
         };
         files.apply(&handle.added, &handle.removed).map_err(|error| error.with_object(&handle.subtask))?;
+        // The difference is believed only as far as its sum is right: a subtask that remembers other
+        // files than these would leave some in that it does not have.
+        if files.len() as u64 != handle.stats.files {
+            return refuse("the files it builds on are not those of the checkpoint that it names");
+        }
         self.parts.insert(handle.subtask.clone(), Part { handle, files });
-        Ok(true)
+        Ok(())
     }
 
     /// Whether every subtask has acknowledged.

@@ -60,7 +60,8 @@ pub struct Candidate {
     pub folder: CheckpointFolder,
     /// When it was triggered.
     pub triggered_at_unix_ms: u64,
-    /// Whether someone holds it: a pin, a fork, a pending checkpoint built on it.
+    /// Whether someone holds it: a pin, a fork, a checkpoint in flight or the next incremental one
+    /// that builds on it.
     pub held: bool,
 }
 

@@ -6,9 +6,10 @@
 //! never used twice.
 //!
 //! Lists are published strictly in the order in which their objects were condemned, and none before
-//! all earlier ones are. So when a list frees a file, every checkpoint that referenced it is named by
-//! a list that is visible, or its index is gone (D1): a dropped checkpoint whose list could not be
-//! written still counts for a successor, and keeps all its files.
+//! every index that an earlier one names is confirmed gone. So when a list frees a file, each
+//! checkpoint that referenced it is named by the same list, or its index is gone (D1): a dropped
+//! checkpoint whose list could not be written still counts for a successor, and keeps all its files.
+//! A plan's indexes come first, so a long plan keeps this when it is split.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -172,26 +173,34 @@ impl Collector {
             }
     }
 
-    /// Batch after batch, in order; the first that cannot be listed or looked for stops all (D1).
+    /// Batch after batch, in order; the first that cannot be listed or looked for, or that keeps an
+    /// index, stops all (D1).
     async fn work_off(&self, report: &mut GcReport) {
         let ids: Vec<Uid> = self.pending.lock().iter().map(|batch| batch.id).collect();
         let mut epochs_stuck = false;
         for id in ids {
-            if let Err(error) = self.work_off_batch(id, &mut epochs_stuck, report).await {
-                report.stopped = Some(error);
-                return;
+            match self.work_off_batch(id, &mut epochs_stuck, report).await {
+                Ok(true) => {}
+                // The report has the delete that failed.
+                Ok(false) => return,
+                Err(error) => {
+                    report.stopped = Some(error);
+                    return;
+                }
             }
         }
     }
 
-    /// D2-D5 for one batch. An error means that nothing more may be tried now.
-    async fn work_off_batch(&self, id: Uid, epochs_stuck: &mut bool, report: &mut GcReport) -> Result<()> {
+    /// D2-D5 for one batch. Returns whether every index that it names is gone: only then may a later
+    /// list free what those reference. An error, too, means that nothing more may be tried now.
+    async fn work_off_batch(&self, id: Uid, epochs_stuck: &mut bool, report: &mut GcReport) -> Result<bool> {
         self.tenure.check()?;
         self.publish_list(id).await?; // D2
         self.tenure.look().await?; // D3
         self.delete_objects(id, epochs_stuck, report).await; // D4
         self.remove_lists(id, report).await; // D5
-        Ok(())
+        let has_index = self.read(id, |batch| batch.objects.iter().any(is_index));
+        Ok(!has_index.unwrap_or(false))
     }
 
     async fn publish_list(&self, id: Uid) -> Result<()> {
@@ -214,8 +223,7 @@ impl Collector {
 
     async fn delete_objects(&self, id: Uid, epochs_stuck: &mut bool, report: &mut GcReport) {
         let objects = self.read(id, |batch| batch.objects.clone()).unwrap_or_default();
-        let (indexes, rest): (Vec<_>, Vec<_>) =
-            objects.into_iter().partition(|object| matches!(object.place, Place::Metadata(_)));
+        let (indexes, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_index);
         let (records, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_epoch_record);
         for chunk in indexes.chunks(DELETE_BATCH_OBJECTS) {
             // An index whose files are gone must not be left behind.
@@ -298,6 +306,10 @@ impl Collector {
         report.pending_lists = pending.len() as u64;
         report.pending_objects = pending.iter().map(|batch| batch.objects.len() as u64).sum();
     }
+}
+
+fn is_index(object: &PlannedObject) -> bool {
+    matches!(object.place, Place::Metadata(_))
 }
 
 fn is_epoch_record(object: &PlannedObject) -> bool {

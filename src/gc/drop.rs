@@ -96,6 +96,8 @@ pub async fn plan_release(
         .filter_map(|checkpoint| checkpoint.content.as_ref().ok())
         .flat_map(|metadata| view.references(metadata))
         .collect();
+    // First what can fail: released twice, a checkpoint frees nothing.
+    add_folders(store, view, &mut plan, &blockers, &going, &staying).await?;
     let mut freed = BTreeMap::new();
     for folder in &going {
         for (name, size_bytes) in holdings.release(folder.checkpoint) {
@@ -104,7 +106,6 @@ pub async fn plan_release(
     }
     freed.retain(|path, _| !staying.contains(path));
     add_shared(&mut plan, &blockers, freed);
-    add_folders(store, view, &mut plan, &blockers, &going, &staying).await?;
     Ok(plan.in_order())
 }
 

@@ -5,7 +5,8 @@
 //! condemned in the registry, a published list names it, a look finds no greater claim, it is
 //! deleted, and the list goes when every delete in it is confirmed.
 //!
-//! - [`plan_drop`], [`plan_release`], [`plan_abort`] and [`plan_sweep`] make a [`GcPlan`], a value that can be printed and dry-run.
+//! - [`plan_drop`], [`plan_release`], [`plan_abort`], [`plan_repair`] and [`plan_sweep`] make a
+//!   [`GcPlan`], a value that can be printed and tested, and dry-run.
 //! - [`Collector`] executes plans for a tenure and remembers what is not confirmed yet; pins go
 //!   through it, too, because they change what may be dropped.
 //! - [`Judge`] decides what becomes of one object; [`explain`] says it to people.

@@ -56,7 +56,8 @@ impl RestorePlan {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the checkpoint has no such operator;
     /// [`ErrorKind::InvalidInput`] if the parallelism exceeds the number of key groups, or differs
-    /// from the checkpoint's where the keys are unknown.
+    /// from the checkpoint's where the keys are unknown; [`ErrorKind::Corrupt`] if no subtask had
+    /// some of the key groups.
     pub fn new(metadata: &CheckpointMetadata, operator: &OperatorId, subtask: u32, parallelism: u32) -> Result<Self> {
         let state = find_operator(metadata, operator)?;
         let is_opaque = state.subtasks.iter().any(|part| part.backend == Backend::RocksDbFolder);
@@ -64,7 +65,9 @@ impl RestorePlan {
             (None, vec![opaque_source(state, subtask, parallelism)?])
         } else {
             let range = MaxParallelism::new(state.max_parallelism)?.range_of_subtask(subtask, parallelism)?;
-            (Some(range), overlapping_sources(state, range))
+            let sources = overlapping_sources(state, range);
+            check_covered(operator, range, &sources)?;
+            (Some(range), sources)
         };
         Ok(Self {
             operator: operator.clone(),
@@ -145,6 +148,18 @@ fn overlapping_sources(state: &OperatorState, range: KeyGroupRange) -> Vec<Resto
         state.subtasks.iter().filter_map(|part| overlapping_source(part, range)).collect();
     sources.sort_by_key(|source| source.key_groups);
     sources
+}
+
+/// Refuses a checkpoint that says nothing of some key groups: their state would be empty, silently (I10).
+fn check_covered(operator: &OperatorId, range: KeyGroupRange, sources: &[RestoreSource]) -> Result<()> {
+    let wanted = || sources.iter().filter_map(|source| source.wanted);
+    match range.iter().find(|group| !wanted().any(|part| part.contains(*group))) {
+        None => Ok(()),
+        Some(group) => {
+            let message = format!("no subtask of the checkpoint has key group {group}");
+            Err(Error::corrupt("plan a restore", operator, message))
+        }
+    }
 }
 
 fn overlapping_source(part: &SubtaskState, range: KeyGroupRange) -> Option<RestoreSource> {

@@ -38,7 +38,7 @@ impl UploadPlan {
                 continue;
             }
             match Self::find(&file, base) {
-                Some(entry) if entry.local_name == file.local_name => plan.carried.push(entry),
+                Some(entry) if is_entry_of(&entry, &file) => plan.carried.push(entry),
                 Some(entry) => plan.hashed.push((file, entry.sha256)),
                 None => match Self::known_hash(&file, hash_of) {
                     Some(hash) => plan.hashed.push((file, hash)),
@@ -67,7 +67,7 @@ impl UploadPlan {
     }
 
     fn same_file(base: &FileSet, file: &LocalFile, identity: &FileIdentity) -> Option<Arc<FileEntry>> {
-        let same = |entry: &&Arc<FileEntry>| entry.identity == Some(*identity) && entry.table == file.table;
+        let same = |entry: &&Arc<FileEntry>| entry.identity == Some(*identity);
         base.get(&file.local_name).filter(same).or_else(|| base.with_identity(identity)).cloned()
     }
 
@@ -80,6 +80,15 @@ impl UploadPlan {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Whether the base's entry says all that is to be said of `file`. The content of one that RocksDB
+/// has moved to another level is known; its entry is not the same.
+fn is_entry_of(entry: &FileEntry, file: &LocalFile) -> bool {
+    entry.local_name == file.local_name
+        && entry.kind == file.kind
+        && entry.key_groups == file.key_groups
+        && entry.table == file.table
 }
 
 impl fmt::Display for UploadPlan {
@@ -136,6 +145,22 @@ mod tests {
         let files = vec![local("1.sst", identity_of("a")), local("7.sst", identity_of("a"))];
         let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(1), &base)), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len(), plan.unknown.len()), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_file_that_moved_to_another_level_is_not_opened_but_its_entry_is_new() {
+        let base = FileSet::from_entries([entry("1.sst", "a")]);
+        let mut file = local("1.sst", identity_of("a"));
+        file.table = Some(crate::metadata::TableInfo {
+            column_family: "default".into(),
+            level: 6,
+            smallest_key: vec![],
+            largest_key: vec![],
+            smallest_sequence: 0,
+            largest_sequence: 0,
+        });
+        let plan = UploadPlan::new(vec![file], CheckpointKind::Incremental, Some((CheckpointId(1), &base)), &|_| None);
+        assert_eq!((plan.carried.len(), plan.hashed.len(), plan.unknown.len()), (0, 1, 0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Executes upload plans and remembers what earlier checkpoints of the subtask hold.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::handle::{SnapshotStats, SubtaskHandle, Trigger};
 use super::local::{FileSource, Known, LocalFile, LocalSnapshot};
 use super::plan::UploadPlan;
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointId, ContentHash, SubtaskName, operator_folder, subtask_folder};
 use crate::metadata::{CheckpointKind, Encoding, FileEntry, FileIdentity, Location};
 use crate::store::{StorePath, StoreRef};
@@ -23,6 +23,9 @@ use crate::transfer::{NoProgress, Progress, TransferLimits, hash_file, upload_by
 pub const READ_ONCE_BYTES: u64 = 8 << 20;
 /// How many acknowledged checkpoints a subtask remembers while it waits to hear of their completion.
 pub const MAX_REMEMBERED_CHECKPOINTS: usize = 16;
+
+/// Of how many checkpoints a subtask remembers that it took part: more than can be in flight.
+pub const MAX_BEGUN_CHECKPOINTS: usize = 128;
 
 /// How a [`Snapshotter`] works.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct Snapshotter {
     remembered: Mutex<BTreeMap<CheckpointId, FileSet>>,
     /// Hashes of files that came from elsewhere: a restore from other subtasks' files.
     seeds: Mutex<HashMap<FileIdentity, ContentHash>>,
+    /// Checkpoints that were begun, the newest [`MAX_BEGUN_CHECKPOINTS`] of them.
+    begun: Mutex<BTreeSet<CheckpointId>>,
 }
 
 impl Snapshotter {
@@ -61,7 +66,8 @@ impl Snapshotter {
         broker: Arc<dyn UploadBroker>,
         options: SnapshotterOptions,
     ) -> Self {
-        Self { subtask, store, env, broker, options, remembered: Mutex::default(), seeds: Mutex::default() }
+        let (remembered, seeds, begun) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { subtask, store, env, broker, options, remembered, seeds, begun }
     }
 
     /// Whose files these are.
@@ -91,9 +97,13 @@ impl Snapshotter {
             || self.remembered.lock().values().any(|files| files.with_identity(identity).is_some())
     }
 
-    /// Hears that a checkpoint is complete: earlier ones will not be built on any more.
+    /// Hears that a checkpoint is complete: earlier ones will not be built on any more. A savepoint or
+    /// full checkpoint is never built on, so it changes nothing.
     pub fn notify_complete(&self, checkpoint: CheckpointId) {
-        self.remembered.lock().retain(|remembered, _| *remembered >= checkpoint);
+        let mut remembered = self.remembered.lock();
+        if remembered.contains_key(&checkpoint) {
+            remembered.retain(|earlier, _| *earlier >= checkpoint);
+        }
     }
 
     /// Hears that a checkpoint was given up: it will not be built on.
@@ -103,29 +113,40 @@ impl Snapshotter {
 
     /// What an upload of `files` would do.
     pub fn plan(&self, trigger: &Trigger, files: Vec<LocalFile>) -> UploadPlan {
-        let remembered = self.remembered.lock();
-        let base = trigger.base.and_then(|base| remembered.get(&base).map(|files| (base, files)));
+        let base = self.base_of(trigger);
+        self.plan_on(base.as_ref(), trigger, files)
+    }
+
+    fn plan_on(&self, base: Option<&(CheckpointId, FileSet)>, trigger: &Trigger, files: Vec<LocalFile>) -> UploadPlan {
         let seeds = self.seeds.lock();
+        let base = base.map(|(id, files)| (*id, files));
         UploadPlan::new(files, trigger.kind, base, &|identity| seeds.get(identity).copied())
     }
 
     /// The asynchronous part: moves what is new of a frozen state to the store.
     ///
     /// # Errors
-    /// Any failure of the store or of reading the frozen files; what was uploaded until then is an
+    /// [`ErrorKind::AlreadyExists`] if this checkpoint was uploaded or tried before: a private file's
+    /// name is written once (K2), so decline the checkpoint and take the next. Otherwise
+    /// any failure of the store or of reading the frozen files; what was uploaded until then is an
     /// orphan of this checkpoint, which the coordinator's abort or sweep removes (I9).
     pub async fn upload(&self, trigger: &Trigger, snapshot: LocalSnapshot) -> Result<SubtaskHandle> {
         let started = self.env.clock.monotonic();
+        self.begin(trigger)?;
         let LocalSnapshot { backend, key_groups, mut states, mut files, prepare, sync_us, hold } = snapshot;
         if let Some(prepare) = prepare {
             files.extend(self.env.blocking(move || prepare.run()).await??);
         }
-        let plan = self.plan(trigger, files);
+        // Taken once: were it forgotten half-way (a newer checkpoint completes meanwhile), the files that
+        // are carried over from it would be lost.
+        let base = self.base_of(trigger);
+        let plan = self.plan_on(base.as_ref(), trigger, files);
         tracing::debug!(subtask = %self.subtask, checkpoint = %trigger.checkpoint, %plan, "snapshot");
         let mut stats = SnapshotStats { sync_us, files: plan.len() as u64, ..SnapshotStats::default() };
-        let set = self.execute(trigger, plan, &mut stats).await?;
+        let base_files = base.as_ref().map(|(_, files)| files.clone()).unwrap_or_default();
+        let set = self.execute(trigger, plan, base_files.clone(), &mut stats).await?;
         drop(hold);
-        let (base, added, removed) = self.difference(trigger, &set);
+        let (added, removed) = difference(&base_files, &set);
         let elapsed = self.env.clock.monotonic().saturating_sub(started);
         stats.async_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         self.acknowledged(trigger, set);
@@ -138,15 +159,35 @@ impl Snapshotter {
             key_groups,
             backend,
             states,
-            base,
+            base: base.map(|(id, _)| id),
             added,
             removed,
             stats,
         })
     }
 
-    async fn execute(&self, trigger: &Trigger, plan: UploadPlan, stats: &mut SnapshotStats) -> Result<FileSet> {
-        let mut set = self.base_of(trigger).unwrap_or_default();
+    fn begin(&self, trigger: &Trigger) -> Result<()> {
+        let mut begun = self.begun.lock();
+        if !begun.insert(trigger.checkpoint) {
+            let message = format!("{} has begun it before", self.subtask);
+            return Err(Error::new(ErrorKind::AlreadyExists, "upload a snapshot", message)
+                .with_object(trigger.checkpoint)
+                .with_advice("decline the checkpoint, and take the next one"));
+        }
+        while begun.len() > MAX_BEGUN_CHECKPOINTS {
+            begun.pop_first();
+        }
+        Ok(())
+    }
+
+    async fn execute(
+        &self,
+        trigger: &Trigger,
+        plan: UploadPlan,
+        base_files: FileSet,
+        stats: &mut SnapshotStats,
+    ) -> Result<FileSet> {
+        let mut set = base_files;
         let mut kept: std::collections::HashSet<StorePath> = std::collections::HashSet::with_capacity(plan.len());
         for entry in &plan.carried {
             stats.shared_bytes += entry.size_bytes;
@@ -273,18 +314,10 @@ impl Snapshotter {
         }
     }
 
-    fn base_of(&self, trigger: &Trigger) -> Option<FileSet> {
-        self.remembered.lock().get(&trigger.base?).cloned()
-    }
-
-    fn difference(&self, trigger: &Trigger, set: &FileSet) -> (Option<CheckpointId>, Vec<FileEntry>, Vec<StorePath>) {
-        let base = (trigger.kind == CheckpointKind::Incremental).then(|| self.base_of(trigger)).flatten();
-        let change = set.since(base.as_ref().unwrap_or(&FileSet::default()));
-        let replaced: std::collections::HashSet<&StorePath> = change.added.iter().map(|e| &e.local_name).collect();
-        let removed = change.removed.iter().map(|entry| &entry.local_name);
-        let removed = removed.filter(|name| !replaced.contains(name)).cloned().collect();
-        let added = change.added.iter().map(|entry| (**entry).clone()).collect();
-        (trigger.base.filter(|_| base.is_some()), added, removed)
+    /// The files that a checkpoint builds on, if this subtask remembers them.
+    fn base_of(&self, trigger: &Trigger) -> Option<(CheckpointId, FileSet)> {
+        let base = trigger.base.filter(|_| trigger.kind == CheckpointKind::Incremental)?;
+        self.remembered.lock().get(&base).map(|files| (base, files.clone()))
     }
 
     fn acknowledged(&self, trigger: &Trigger, set: FileSet) {
@@ -297,6 +330,15 @@ impl Snapshotter {
             remembered.pop_first();
         }
     }
+}
+
+fn difference(base: &FileSet, set: &FileSet) -> (Vec<FileEntry>, Vec<StorePath>) {
+    let change = set.since(base);
+    let replaced: std::collections::HashSet<&StorePath> = change.added.iter().map(|e| &e.local_name).collect();
+    let removed = change.removed.iter().map(|entry| &entry.local_name);
+    let removed = removed.filter(|name| !replaced.contains(name)).cloned().collect();
+    let added = change.added.iter().map(|entry| (**entry).clone()).collect();
+    (added, removed)
 }
 
 enum Work {

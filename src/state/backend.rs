@@ -145,49 +145,71 @@ pub trait KeyedBackend: fmt::Debug + Send {
     }
 }
 
+/// The methods of [`KeyedBackend`] for a type that holds a backend: `$backend` is where, seen from `$self`.
+macro_rules! delegate_keyed_backend {
+    ($self:ident => $backend:expr) => {
+        fn backend(&$self) -> $crate::metadata::Backend {
+            $crate::state::KeyedBackend::backend(&$backend)
+        }
+
+        fn layout(&$self) -> $crate::state::KeyLayout {
+            $crate::state::KeyedBackend::layout(&$backend)
+        }
+
+        fn key_groups(&$self) -> $crate::keygroup::KeyGroupRange {
+            $crate::state::KeyedBackend::key_groups(&$backend)
+        }
+
+        fn states(&$self) -> Vec<$crate::metadata::StateSchema> {
+            $crate::state::KeyedBackend::states(&$backend)
+        }
+
+        fn open_state(&mut $self, schema: &$crate::metadata::StateSchema) -> $crate::Result<$crate::state::StateId> {
+            $crate::state::KeyedBackend::open_state(&mut $backend, schema)
+        }
+
+        fn read(
+            &$self,
+            state: $crate::state::StateId,
+            key: &[u8],
+            visit: &mut dyn FnMut(&[u8]) -> $crate::Result<()>,
+        ) -> $crate::Result<bool> {
+            $crate::state::KeyedBackend::read(&$backend, state, key, visit)
+        }
+
+        fn put(&mut $self, state: $crate::state::StateId, key: &[u8], value: &[u8]) -> $crate::Result<()> {
+            $crate::state::KeyedBackend::put(&mut $backend, state, key, value)
+        }
+
+        fn delete(&mut $self, state: $crate::state::StateId, key: &[u8]) -> $crate::Result<()> {
+            $crate::state::KeyedBackend::delete(&mut $backend, state, key)
+        }
+
+        fn append(&mut $self, state: $crate::state::StateId, key: &[u8], suffix: &[u8]) -> $crate::Result<()> {
+            $crate::state::KeyedBackend::append(&mut $backend, state, key, suffix)
+        }
+
+        fn scan(
+            &$self,
+            state: $crate::state::StateId,
+            bounds: $crate::state::RowBounds<'_>,
+            visit: &mut $crate::state::RowVisitor<'_>,
+        ) -> $crate::Result<()> {
+            $crate::state::KeyedBackend::scan(&$backend, state, bounds, visit)
+        }
+
+        fn delete_rows(
+            &mut $self,
+            state: $crate::state::StateId,
+            bounds: $crate::state::RowBounds<'_>,
+        ) -> $crate::Result<()> {
+            $crate::state::KeyedBackend::delete_rows(&mut $backend, state, bounds)
+        }
+    };
+}
+pub(crate) use delegate_keyed_backend;
+
 /// An engine may choose its backend at run time.
 impl<B: KeyedBackend + ?Sized> KeyedBackend for Box<B> {
-    fn backend(&self) -> Backend {
-        (**self).backend()
-    }
-
-    fn layout(&self) -> KeyLayout {
-        (**self).layout()
-    }
-
-    fn key_groups(&self) -> KeyGroupRange {
-        (**self).key_groups()
-    }
-
-    fn states(&self) -> Vec<StateSchema> {
-        (**self).states()
-    }
-
-    fn open_state(&mut self, schema: &StateSchema) -> Result<StateId> {
-        (**self).open_state(schema)
-    }
-
-    fn read(&self, state: StateId, key: &[u8], visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
-        (**self).read(state, key, visit)
-    }
-
-    fn put(&mut self, state: StateId, key: &[u8], value: &[u8]) -> Result<()> {
-        (**self).put(state, key, value)
-    }
-
-    fn delete(&mut self, state: StateId, key: &[u8]) -> Result<()> {
-        (**self).delete(state, key)
-    }
-
-    fn append(&mut self, state: StateId, key: &[u8], suffix: &[u8]) -> Result<()> {
-        (**self).append(state, key, suffix)
-    }
-
-    fn scan(&self, state: StateId, bounds: RowBounds<'_>, visit: &mut RowVisitor<'_>) -> Result<()> {
-        (**self).scan(state, bounds, visit)
-    }
-
-    fn delete_rows(&mut self, state: StateId, bounds: RowBounds<'_>) -> Result<()> {
-        (**self).delete_rows(state, bounds)
-    }
+    delegate_keyed_backend!(self => **self);
 }

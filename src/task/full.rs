@@ -9,10 +9,11 @@
 //! its chunk (8 bytes, little-endian) and the chunk (`docs/format-heap-chunk.md`).
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroup, KeyGroupRange, MaxParallelism};
@@ -36,35 +37,39 @@ const CHUNK_LENGTH_BYTES: usize = 8;
 pub(super) type FullRowVisitor<'a> = dyn FnMut(&str, &[u8], &[u8]) -> Result<()> + 'a;
 
 /// The files of a full checkpoint of a heap: tables where RocksDB is compiled in, chunks where not.
-pub(super) fn prepare(snapshot: &HeapSnapshot, range: KeyGroupRange) -> Result<Vec<LocalFile>> {
+pub(super) fn prepare(snapshot: &Arc<HeapSnapshot>) -> Result<Vec<LocalFile>> {
     #[cfg(feature = "rocksdb")]
-    return super::rocksdb::tables::prepare(snapshot, range);
+    return super::rocksdb::tables::prepare(&**snapshot, snapshot.key_groups(), &std::env::temp_dir());
     #[cfg(not(feature = "rocksdb"))]
-    return prepare_chunks(snapshot, range);
+    return prepare_chunks(snapshot);
 }
 
 /// The files of a full checkpoint of a heap, as chunks.
 #[cfg_attr(feature = "rocksdb", allow(dead_code))]
-fn prepare_chunks(snapshot: &HeapSnapshot, range: KeyGroupRange) -> Result<Vec<LocalFile>> {
+fn prepare_chunks(snapshot: &Arc<HeapSnapshot>) -> Result<Vec<LocalFile>> {
     let mut of_group: BTreeMap<KeyGroup, Vec<ChunkName>> = BTreeMap::new();
     for name in snapshot.chunks() {
         of_group.entry(name.key_group).or_default().push(name);
     }
     let mut files = Vec::new();
-    for (group, mut names) in of_group.into_iter().filter(|(group, _)| range.contains(*group)) {
+    for (group, mut names) in of_group {
         names.sort();
-        let mut bytes = Vec::new();
-        for name in &names {
-            let mut chunk = Vec::new();
-            snapshot.write_chunk(name, &mut chunk)?;
-            bytes.extend_from_slice(&(chunk.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(&chunk);
-        }
-        let bytes = Bytes::from(bytes);
+        let snapshot = snapshot.clone();
+        // Made when it is sent, so that not all groups are in memory twice at once.
+        let make = move || {
+            let mut bytes = Vec::new();
+            for name in &names {
+                let mut chunk = Vec::new();
+                snapshot.write_chunk(name, &mut chunk)?;
+                bytes.extend_from_slice(&(chunk.len() as u64).to_le_bytes());
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(Bytes::from(bytes))
+        };
         files.push(LocalFile {
             local_name: StorePath::new(format!("{}/{FULL_STATE_NAME}", key_group_folder(group)))?,
             kind: FileKind::HeapChunk,
-            source: FileSource::Made(Arc::new(move || Ok(bytes.clone()))),
+            source: FileSource::Made(Arc::new(make)),
             placing: Placing::Private,
             known: Known::No,
             key_groups: KeyGroupRange::new(group, group),
@@ -74,21 +79,24 @@ fn prepare_chunks(snapshot: &HeapSnapshot, range: KeyGroupRange) -> Result<Vec<L
     Ok(files)
 }
 
-/// Takes a `0.state` apart.
-pub(super) fn split_chunks(mut bytes: Bytes) -> Result<Vec<Bytes>> {
-    let mut chunks = Vec::new();
-    while !bytes.is_empty() {
-        let cut = || Error::new(ErrorKind::Corrupt, "read a key group's state", "it ends in the middle of a chunk");
-        if bytes.len() < CHUNK_LENGTH_BYTES {
-            return Err(cut());
+/// Takes a `0.state` apart: hands each of its chunks to `add`, which must read it to its end.
+pub(super) fn split_chunks(content: impl Read, add: &mut dyn FnMut(&mut dyn Read) -> Result<()>) -> Result<()> {
+    let corrupt = |message: &str| Error::new(ErrorKind::Corrupt, "read a key group's state", message);
+    let mut content = BufReader::new(content);
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => corrupt("it ends in the middle of a length"),
+        _ => Error::io("read a key group's state", "the file", error),
+    };
+    while !content.fill_buf().map_err(failed)?.is_empty() {
+        let mut length = [0; CHUNK_LENGTH_BYTES];
+        content.read_exact(&mut length).map_err(failed)?;
+        let mut chunk = content.by_ref().take(u64::from_le_bytes(length));
+        add(&mut chunk)?;
+        if chunk.limit() > 0 {
+            return Err(corrupt("a chunk is shorter than its length says"));
         }
-        let length = usize::try_from(bytes.get_u64_le()).map_err(|_| cut())?;
-        if bytes.len() < length {
-            return Err(cut());
-        }
-        chunks.push(bytes.split_to(length));
     }
-    Ok(chunks)
+    Ok(())
 }
 
 /// Visits every row of the tables in `folder/keygroup-<k>`.

@@ -21,9 +21,10 @@ use crate::restore::{Checkpoint, FetchOptions, RestorePlan};
 use crate::rocksfolder::{ReadOptions, RocksFolder};
 use crate::snapshot::{Hold, LocalFile, LocalSnapshot, Prepare, Snapshotter, Trigger};
 use crate::state::rocksdb::{RocksDbBackend, RocksDbOptions};
-use crate::state::{KeyLayout, KeyedBackend};
+use crate::state::{KeyLayout, KeyedBackend, delegate_keyed_backend};
 
-/// A subtask that keeps its state in RocksDB.
+/// A subtask that keeps its state in RocksDB. It is a [`KeyedBackend`] itself: typed state is read and
+/// written through a [`crate::state::typed::KeyContext`] over it.
 #[derive(Debug)]
 pub struct RocksDbTask {
     backend: RocksDbBackend,
@@ -119,6 +120,10 @@ impl RocksDbTask {
     }
 }
 
+impl KeyedBackend for RocksDbTask {
+    delegate_keyed_backend!(self => self.backend);
+}
+
 /// A folder of hard links beside a database, removed when dropped.
 #[derive(Debug)]
 pub(super) struct LinkedFolder {
@@ -183,8 +188,9 @@ fn prepare_full(
     states: &[StateSchema],
 ) -> Result<Vec<LocalFile>> {
     let max_parallelism = layout.max_parallelism();
+    let parent = path.parent().unwrap_or(Path::new("."));
     let frozen = RocksDbBackend::open(path, max_parallelism, range, states, RocksDbOptions::default())?;
-    tables::prepare(&frozen, range)
+    tables::prepare(&frozen, range, parent)
 }
 
 /// Visits the rows of a full checkpoint's tables.

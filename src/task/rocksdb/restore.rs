@@ -62,7 +62,8 @@ pub(super) async fn restore(
     let folder = folder.to_owned();
     env.blocking(move || {
         staged.publish()?;
-        target.open(&folder, target.range)
+        // It was opened as a whole before; should it fail now, it must not look like a restored one.
+        target.open(&folder, target.range).inspect_err(|_| drop(fs::remove_dir_all(&folder)))
     })
     .await?
 }
@@ -94,8 +95,9 @@ async fn from_folders(
         return Err(Error::corrupt(RESTORE, &plan.operator, "no subtask of the checkpoint has these key groups"));
     };
     fetch_database(base, checkpoint, staged.path(), env, fetch).await?;
-    if let (Some(wanted), true) = (base.wanted, plan.sources.len() > 1 || !base.is_whole()) {
-        // Whatever else its files hold is covered before any row of another source comes in.
+    if let Some(wanted) = base.wanted {
+        // Whatever else its files hold is covered before any row of another source comes in; and what
+        // RocksDB or the schema refuses is refused before the folder appears (I7).
         let (target, folder) = (target.clone(), staged.path().to_owned());
         env.blocking(move || target.open(&folder, wanted).map(drop)).await??;
     }

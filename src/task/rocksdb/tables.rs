@@ -60,9 +60,12 @@ impl FrozenRows for RocksDbBackend {
     }
 }
 
-/// Writes one table and MANIFEST a key group that has rows into a temporary folder.
-pub(crate) fn prepare(rows: &dyn FrozenRows, range: KeyGroupRange) -> Result<Vec<LocalFile>> {
-    let folder = tempfile::tempdir().map_err(|error| Error::io(WRITE, "the temporary folder", error))?;
+/// Writes one table and MANIFEST a key group that has rows into a folder of its own in `parent`.
+pub(crate) fn prepare(rows: &dyn FrozenRows, range: KeyGroupRange, parent: &Path) -> Result<Vec<LocalFile>> {
+    let folder = tempfile::Builder::new()
+        .prefix(".icecore-full-")
+        .tempdir_in(parent)
+        .map_err(|error| Error::io(WRITE, parent.display(), error))?;
     let folder = Arc::new(folder);
     let mut states = rows.schemas();
     // The order of the keys: the name's length comes first.
@@ -177,6 +180,7 @@ fn read_group(group: &Path, visit: &mut FullRowVisitor<'_>) -> Result<()> {
     fs::rename(group.join(FULL_TABLE_NAME), group.join(table_name(ONE_TABLE_NUMBER))).map_err(fail)?;
     fs::rename(group.join(FULL_MANIFEST_NAME), group.join(&manifest)).map_err(fail)?;
     fs::write(group.join("CURRENT"), format!("{manifest}\n")).map_err(fail)?;
+    // Every table was verified by its hash when it was fetched.
     let db = DB::open_for_read_only(&Options::default(), group, false).map_err(|error| failed(READ, group, &error))?;
     for row in db.iterator(IteratorMode::Start) {
         let (key, value) = row.map_err(|error| failed(READ, group, &error))?;

@@ -1,0 +1,9 @@
+//! The coordinator and its subtasks, over a store in memory that fails as it is told.
+
+mod lifecycle;
+mod limits;
+mod model;
+mod outcome;
+mod restart;
+mod retention;
+mod support;
