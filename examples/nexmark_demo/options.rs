@@ -37,8 +37,7 @@ pub struct Options {
 impl Options {
     /// Rounds to whole batches and refuses what the story cannot be told with.
     pub fn check(mut self) -> Result<Self> {
-        let whole = |events: u64| events.next_multiple_of(BATCH_EVENTS);
-        self.checkpoint_every = whole(self.checkpoint_every.max(1));
+        self.checkpoint_every = self.checkpoint_every.max(1).next_multiple_of(BATCH_EVENTS);
         self.events = self.events.next_multiple_of(self.checkpoint_every);
         if self.checkpoints() < 4 {
             return Err(Error::invalid("read the options", "there is no middle to kill the job in")

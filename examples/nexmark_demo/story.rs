@@ -26,6 +26,10 @@ struct Place {
 pub fn tell(options: &Options) -> Result<bool> {
     let started = Instant::now();
     let place = Place::make(options)?;
+    // Opened here so that a store that cannot be is refused at once.
+    let runtime = crate::new_runtime()?;
+    let env = runtime.block_on(async { Env::system() })?;
+    let store = open_store(&place.store, &env)?;
     let mut screen = Screen::new();
     let (_, after) = options.parallelism;
     screen.line("icecore: checkpoints of a running job, a kill -9 in the middle, and the proof that nothing was lost.");
@@ -46,10 +50,7 @@ pub fn tell(options: &Options) -> Result<bool> {
         4,
         &format!("Collect what the kill left behind, and verify the {RETAINED} checkpoints that are kept."),
     );
-    let runtime = crate::new_runtime()?;
     runtime.block_on(async {
-        let env = Env::system()?;
-        let store = open_store(&place.store, &env)?;
         collect_and_verify(store.clone(), &env, after, &screen).await?;
         show_savings(&rows, &screen);
         screen.section(6, "What is on the store now.");
@@ -235,7 +236,8 @@ fn print_commands(screen: &Screen, store: &str) {
 
 impl Place {
     fn make(options: &Options) -> Result<Self> {
-        let fail = |error| Error::io("make the demo's folder", "", error);
+        let wanted = options.dir.as_deref().unwrap_or(Path::new("the temporary folder"));
+        let fail = |error| Error::io("make the demo's folder", wanted.display(), error);
         let (root, temporary) = match &options.dir {
             Some(folder) => {
                 refuse_content(folder)?;
