@@ -94,6 +94,27 @@ fn a_full_checkpoint_is_shown_key_group_by_key_group() {
 }
 
 #[test]
+fn sizes_that_lie_are_refused_as_damage_and_overflow_nothing() {
+    let bench = Bench::new();
+    let mut metadata = full();
+    for file in &mut metadata.operators[0].subtasks[0].files {
+        (file.size_bytes, file.stored_size_bytes) = (u64::MAX, u64::MAX);
+    }
+    let folder = bench.path("full");
+    for file in metadata.files() {
+        let Location::InCheckpoint(path) = &file.location else { unreachable!() };
+        std::fs::create_dir_all(folder.join(path.as_str()).parent().unwrap()).unwrap();
+        std::fs::write(folder.join(path.as_str()), b"short").unwrap();
+    }
+    std::fs::write(folder.join("_metadata"), encode(&metadata).unwrap()).unwrap();
+    assert!(bench.ok("show --from full").contains("16.0 EiB"));
+    for line in ["verify --from full", "verify --from full --quick", "restore --from full target"] {
+        bench.fails(line, 3);
+    }
+    assert!(!bench.path("target").exists());
+}
+
+#[test]
 fn a_job_is_listed_and_shown() {
     let bench = Bench::new();
     let metadata = decode(&fixture("metadata-tiny")).unwrap();

@@ -11,10 +11,14 @@ use std::time::Duration;
 
 use cli_support::{Bench, JOB, files_below, local_store, scan};
 use icecore::ErrorKind;
+use icecore::coordinator::OperatorDescription;
 use icecore::coordinator::{Coordinator, CoordinatorOptions};
 use icecore::env::Env;
 use icecore::gc::SweepScope;
-use icecore::layout::JobId;
+use icecore::layout::{JobId, OperatorId, SubtaskName};
+use icecore::metadata::CheckpointKind;
+use icecore::snapshot::{Snapshotter, SnapshotterOptions};
+use icecore::task::{FolderOptions, freeze_folder};
 use rocksfolder_support::{db_bench, have_rocksdb_tools};
 
 const OTHER_OWNER: i32 = 4;
@@ -43,7 +47,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_gc_leaves_no_orphan() {
     let mut killed = 0;
     for round in 0..KILLS {
         write(&db, round, 6000);
-        let before = bench.job().exists().then(|| bench.view().checkpoints.len()).unwrap_or_default();
+        let before = if bench.job().exists() { bench.view().checkpoints.len() } else { 0 };
         let mut child = bench
             .command(&format!("snapshot {} --take-over", db.display()))
             .stdout(Stdio::null())
@@ -55,7 +59,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_gc_leaves_no_orphan() {
         let _ = child.kill();
         let status = child.wait().unwrap();
         killed += u64::from(status.signal() == Some(9));
-        let after = bench.job().exists().then(|| bench.view().checkpoints.len()).unwrap_or_default();
+        let after = if bench.job().exists() { bench.view().checkpoints.len() } else { 0 };
         assert!(after >= before, "a checkpoint was lost");
         assert!(status.code() != Some(0) || after > before, "told as taken, and not there");
     }
@@ -229,4 +233,42 @@ fn two_snapshots_at_once_make_two_sound_checkpoints_or_one_and_an_error() {
     bench.ok("gc");
     bench.assert_only_referenced();
     assert!(files_below(&bench.job(), &bench.job()).iter().all(|name| !name.contains(".tmp-")));
+}
+
+#[test]
+fn what_an_aborted_attempt_sent_is_not_sent_by_the_next() {
+    if !have_rocksdb_tools("a second attempt") {
+        return;
+    }
+    let bench = Bench::new();
+    let db = bench.path("db");
+    write(&db, 0, 6000);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let (store, env, operator) =
+            (local_store(&bench.store()), Env::system().unwrap(), OperatorId::new("db").unwrap());
+        let description = OperatorDescription { operator: operator.clone(), parallelism: 1, max_parallelism: 1 };
+        let options = CoordinatorOptions { tolerable_failures: 5, ..CoordinatorOptions::default() };
+        let job = JobId::new(JOB).unwrap();
+        let coordinator =
+            Coordinator::start(store.clone(), job, vec![description], env.clone(), options, vec![]).await.unwrap();
+        let mut sent = Vec::new();
+        for _ in 0..2 {
+            let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
+            let subtask = SubtaskName { operator: operator.clone(), index: 0 };
+            let options = SnapshotterOptions::default();
+            let snapshotter = Snapshotter::new(subtask, store.clone(), env.clone(), coordinator.broker(), options);
+            let frozen = freeze_folder(&db, FolderOptions::default()).unwrap();
+            let handle = snapshotter.upload(&trigger, frozen).await.unwrap();
+            sent.push(handle.stats.uploaded_bytes);
+            coordinator.abort(trigger.checkpoint, "the folder changed");
+        }
+        // The second sends the files of the checkpoint's own only: the log, the MANIFEST and the like.
+        let own: u64 = ["log", "MANIFEST", "CURRENT", "OPTIONS", "IDENTITY"]
+            .iter()
+            .flat_map(|part| files_below(&db, &db).into_iter().filter(move |name| name.contains(part)))
+            .map(|name| std::fs::metadata(db.join(name)).unwrap().len())
+            .sum();
+        assert!(sent[1] <= own && sent[0] > own + 100_000, "sent {sent:?}, own {own}");
+    });
 }

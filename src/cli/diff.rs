@@ -11,7 +11,7 @@ use super::select::{content, find};
 use super::text::{Align, Table, count, size};
 use crate::error::Result;
 use crate::layout::ContentHash;
-use crate::metadata::CheckpointMetadata;
+use crate::metadata::{CheckpointMetadata, total_bytes};
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -49,12 +49,12 @@ pub(super) async fn run(place: &Place, args: DiffArgs) -> Result<Done> {
     let report = Report {
         a: a.folder.to_string(),
         b: b.folder.to_string(),
-        added_bytes: added.iter().map(|entry| entry.size_bytes).sum(),
-        removed_bytes: removed.iter().map(|entry| entry.size_bytes).sum(),
+        added_bytes: total_bytes(added.iter().map(|entry| entry.size_bytes)),
+        removed_bytes: total_bytes(removed.iter().map(|entry| entry.size_bytes)),
         added,
         removed,
         shared_files: shared.len() as u64,
-        shared_bytes: shared.iter().sum(),
+        shared_bytes: total_bytes(shared),
     };
     Done::new(text(&report), &report)
 }

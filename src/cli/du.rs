@@ -9,6 +9,7 @@ use super::output::Done;
 use super::place::{Job, Place};
 use super::text::{Align, Table, size};
 use crate::error::Result;
+use crate::metadata::total_bytes;
 use crate::ownership::{CheckpointView, JobView};
 use crate::store::StorePath;
 
@@ -51,11 +52,11 @@ pub(super) async fn run(place: &Place) -> Result<Done> {
         *count += 1;
     }
     let rows: Vec<Row> = needed.iter().map(|(checkpoint, objects)| row(&view, checkpoint, objects, &users)).collect();
-    let stored_bytes = stored.values().sum();
-    let referenced_bytes: u64 = users.values().map(|(_, size_bytes)| size_bytes).sum();
+    let stored_bytes = total_bytes(stored.values().copied());
+    let referenced_bytes: u64 = total_bytes(users.values().map(|(_, size_bytes)| *size_bytes));
     let report = Report {
         job: job.layout.job().to_string(),
-        without_sharing_bytes: rows.iter().map(|row| row.total_bytes).sum(),
+        without_sharing_bytes: total_bytes(rows.iter().map(|row| row.total_bytes)),
         checkpoints: rows,
         stored_bytes,
         referenced_bytes,
@@ -104,17 +105,17 @@ fn row(
     objects: &HashMap<StorePath, u64>,
     users: &HashMap<&StorePath, (u32, u64)>,
 ) -> Row {
-    let total_bytes: u64 = objects.values().sum();
+    let needed_bytes = total_bytes(objects.values().copied());
     let is_exclusive = |path: &StorePath| users.get(path).is_none_or(|(count, _)| *count <= 1);
     // Only what lies in the job's folder is the job's to free.
     let is_own = |path: &StorePath| path.below(view.layout.root()).is_some();
     let exclusive = objects.iter().filter(|(path, _)| is_exclusive(path) && is_own(path));
-    let exclusive_bytes = exclusive.map(|(_, size_bytes)| size_bytes).sum();
+    let exclusive_bytes = total_bytes(exclusive.map(|(_, size_bytes)| *size_bytes));
     Row {
         checkpoint: checkpoint.folder.checkpoint.0,
         folder: checkpoint.folder.to_string(),
-        total_bytes,
-        shared_bytes: total_bytes.saturating_sub(exclusive_bytes),
+        total_bytes: needed_bytes,
+        shared_bytes: needed_bytes.saturating_sub(exclusive_bytes),
         exclusive_bytes,
         kept_because: crate::gc::refusal(view, checkpoint.folder).map(|refused| refused.why),
     }

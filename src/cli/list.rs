@@ -9,7 +9,7 @@ use super::select::{kind_name, why_not};
 use super::text::{Align, Table, count, size, time};
 use crate::error::Result;
 use crate::layout::{CheckpointFolder, SharedName};
-use crate::metadata::{CheckpointMetadata, FileEntry, Location};
+use crate::metadata::{CheckpointMetadata, FileEntry, Location, total_bytes};
 use crate::ownership::{CheckpointView, JobView};
 
 #[derive(Debug, Serialize)]
@@ -73,8 +73,8 @@ fn row(view: &JobView, checkpoint: &CheckpointView) -> Row {
         kind: metadata.map(|metadata| kind_name(metadata.kind)),
         triggered_at_unix_ms: metadata.map(|metadata| metadata.triggered_at_unix_ms),
         files: metadata.map_or(0, |metadata| metadata.files().count() as u64),
-        new_bytes: metadata.map_or(0, |metadata| new_bytes(metadata)) + checkpoint.metadata_size_bytes,
-        total_bytes: metadata.map_or(0, |metadata| metadata.files().map(|file| file.size_bytes).sum()),
+        new_bytes: total_bytes([metadata.map_or(0, |metadata| new_bytes(metadata)), checkpoint.metadata_size_bytes]),
+        total_bytes: metadata.map_or(0, |metadata| total_bytes(metadata.files().map(|file| file.size_bytes))),
         pins: pins.map(|(_, hold)| note(hold)).chain(holders.map(|(_, hold)| format!("job {}", note(hold)))).collect(),
         unreadable: content.err().map(|unreadable| unreadable.reason.clone()),
     }
@@ -89,7 +89,7 @@ fn new_bytes(metadata: &CheckpointMetadata) -> u64 {
         .collect();
     objects.sort();
     objects.dedup();
-    objects.iter().map(|(_, _, size_bytes)| size_bytes).sum()
+    total_bytes(objects.iter().map(|(_, _, size_bytes)| *size_bytes))
 }
 
 /// Whether the object of a file was written for the checkpoint itself.

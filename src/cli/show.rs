@@ -15,7 +15,7 @@ use super::show_job;
 use super::text::{count, hex, size, time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::KeyGroupRange;
-use crate::metadata::{Backend, FileEntry, OperatorState, StateKind, SubtaskState};
+use crate::metadata::{Backend, FileEntry, OperatorState, StateKind, SubtaskState, total_bytes};
 use crate::restore::Checkpoint;
 
 /// How much of a long key is shown, in bytes. JSON has all of it.
@@ -155,7 +155,7 @@ fn checkpoint_node(checkpoint: &Checkpoint, args: &ShowArgs) -> Result<Checkpoin
         sources: sources.collect(),
         properties: metadata.properties.keys().cloned().collect(),
         files: metadata.files().count() as u64,
-        size_bytes: metadata.files().map(|file| file.size_bytes).sum(),
+        size_bytes: total_bytes(metadata.files().map(|file| file.size_bytes)),
         operators,
     })
 }
@@ -207,7 +207,7 @@ fn subtask_node(checkpoint: &Checkpoint, part: &SubtaskState, args: &ShowArgs) -
         backend: backend_name(part.backend),
         key_groups: part.key_groups.map(bounds),
         files: part.files.len() as u64,
-        size_bytes: part.files.iter().map(|file| file.size_bytes).sum(),
+        size_bytes: total_bytes(part.files.iter().map(|file| file.size_bytes)),
         groups: groups.into_iter().map(|(range, files)| GroupNode { key_groups: bounds(range), files }).collect(),
         own_files,
     })

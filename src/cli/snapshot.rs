@@ -6,7 +6,7 @@
 //! are neither read nor sent.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::ownership::JobView;
 use crate::ownership::requests::POLL_INTERVAL_MS;
 use crate::restore::read_checkpoint;
 use crate::rocksfolder::{ReadOptions, RocksFolder};
-use crate::snapshot::{SnapshotStats, Snapshotter, SnapshotterOptions, SubtaskHandle, Trigger};
+use crate::snapshot::{LocalSnapshot, SnapshotStats, Snapshotter, SnapshotterOptions, SubtaskHandle, Trigger};
 use crate::task::{FolderOptions, freeze_folder};
 
 const SNAPSHOT: &str = "take a checkpoint";
@@ -214,19 +214,19 @@ async fn upload(
         }
     };
     let (folder, staging) = (args.folder.clone(), args.staging.clone().unwrap_or_else(std::env::temp_dir));
-    let frozen = place.env.blocking(move || freeze(&folder, staging, &known)).await??;
+    let started = place.env.clock.monotonic();
+    let mut frozen = place.env.blocking(move || freeze(&folder, &staging, &known)).await??;
+    let elapsed = place.env.clock.monotonic().saturating_sub(started);
+    frozen.sync_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     let handle = snapshotter.upload(trigger, frozen).await;
     bar.finish();
     handle
 }
 
-fn freeze(folder: &Path, staging: PathBuf, known: &HashSet<FileIdentity>) -> Result<crate::snapshot::LocalSnapshot> {
+fn freeze(folder: &Path, staging: &Path, known: &HashSet<FileIdentity>) -> Result<LocalSnapshot> {
     let is_known = |identity: &FileIdentity| known.contains(identity);
-    let started = std::time::Instant::now();
-    let options = FolderOptions { staging: Some(&staging), is_known: Some(&is_known), logs_are_in_folder: false };
-    let mut frozen = freeze_folder(folder, options)?;
-    frozen.sync_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-    Ok(frozen)
+    let options = FolderOptions { staging: Some(staging), is_known: Some(&is_known), logs_are_in_folder: false };
+    freeze_folder(folder, options)
 }
 
 /// The `_metadata` of the checkpoint that the trigger builds on.

@@ -29,6 +29,7 @@ pub use codec::decode_body;
 pub use codec::{decode, encode};
 pub use control::{Answer, Claim, Condemned, ControlRecord, End, Outcome, Pin, Ref, Request, RequestKind, Start};
 pub use frame::{Format, HEADER_BYTES, TRAILER_BYTES};
+pub(crate) use model::total_bytes;
 pub use model::{
     Backend, CheckpointKind, CheckpointMetadata, Encoding, FileEntry, FileIdentity, Location, OperatorState,
     SourcePosition, StateKind, StateSchema, SubtaskState, TableInfo,

@@ -68,6 +68,12 @@ impl CheckpointMetadata {
     }
 }
 
+/// The sum of sizes that a `_metadata` tells. Each may be any number, so that together they need not
+/// fit (I8): a sum that is too large stays at the greatest there is.
+pub(crate) fn total_bytes(sizes: impl IntoIterator<Item = u64>) -> u64 {
+    sizes.into_iter().fold(0, u64::saturating_add)
+}
+
 /// The state of one operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorState {

@@ -14,7 +14,7 @@ use super::checkpoint::Checkpoint;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{METADATA_NAME, OperatorId, SubtaskName, operator_folder, subtask_folder};
-use crate::metadata::{self, CheckpointKind, CheckpointMetadata, Encoding, FileEntry, Location};
+use crate::metadata::{self, CheckpointKind, CheckpointMetadata, Encoding, FileEntry, Location, total_bytes};
 use crate::store::{StorePath, StoreRef};
 use crate::transfer::{Progress, TransferLimits, copy_object};
 
@@ -50,7 +50,7 @@ pub async fn export_checkpoint(
     let metadata_bytes = Bytes::from(encoding);
     let report = ExportReport {
         files: copies.len() as u64,
-        bytes: copies.iter().map(|copy| copy.entry.size_bytes).sum::<u64>() + metadata_bytes.len() as u64,
+        bytes: total_bytes(copies.iter().map(|copy| copy.entry.size_bytes).chain([metadata_bytes.len() as u64])),
     };
     let written = write(env, checkpoint, target, folder, (&copies, metadata_bytes), limits, progress).await;
     match written {
@@ -133,7 +133,7 @@ async fn write(
     limits: TransferLimits,
     progress: &dyn Progress,
 ) -> Result<()> {
-    progress.expect(copies.len() as u64, copies.iter().map(|copy| copy.entry.size_bytes).sum());
+    progress.expect(copies.len() as u64, total_bytes(copies.iter().map(|copy| copy.entry.size_bytes)));
     let failed = AtomicBool::new(false);
     let failed = &failed;
     let mut outcomes = stream::iter(copies)

@@ -12,7 +12,7 @@ use super::plan::is_immutable;
 use super::staged::StagedFolder;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::FileEntry;
+use crate::metadata::{FileEntry, total_bytes};
 use crate::transfer::{NoProgress, Progress, TransferLimits, download, download_to_memory, hash_file};
 
 /// How files are fetched.
@@ -75,7 +75,7 @@ pub async fn fetch_files(
     folder: &Path,
     options: &FetchOptions,
 ) -> Result<FetchReport> {
-    options.progress.expect(files.len() as u64, files.iter().map(|file| file.size_bytes).sum());
+    options.progress.expect(files.len() as u64, total_bytes(files.iter().map(|file| file.size_bytes)));
     for file in files {
         if let Some(parent) = file.local_name.parent() {
             let parent = folder.join(parent.as_str());
@@ -90,7 +90,7 @@ pub async fn fetch_files(
         match outcome {
             Ok(Fetched::FromStore) => {
                 report.fetched_files += 1;
-                report.fetched_bytes += file.size_bytes;
+                report.fetched_bytes = report.fetched_bytes.saturating_add(file.size_bytes);
             }
             Ok(Fetched::Linked) => report.linked_files += 1,
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
 use crate::layout::{FileKind, OperatorId};
-use crate::metadata::{Backend, CheckpointMetadata, FileEntry, OperatorState, StateSchema, SubtaskState};
+use crate::metadata::{Backend, CheckpointMetadata, FileEntry, OperatorState, StateSchema, SubtaskState, total_bytes};
 
 /// What one subtask fetches, and from whose part of the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl RestorePlan {
 
     /// How many bytes are fetched.
     pub fn size_bytes(&self) -> u64 {
-        self.sources.iter().flat_map(|source| &source.files).map(|file| file.size_bytes).sum()
+        total_bytes(self.sources.iter().flat_map(|source| &source.files).map(|file| file.size_bytes))
     }
 }
 

@@ -7,6 +7,7 @@ use futures::stream::{self, StreamExt};
 use super::checkpoint::Checkpoint;
 use crate::env::Env;
 use crate::error::{ErrorKind, Result};
+use crate::metadata::total_bytes;
 use crate::store::StorePath;
 use crate::transfer::{Progress, StoredFile, TransferLimits, verify_object};
 
@@ -74,7 +75,7 @@ pub async fn verify_checkpoints(
     }
     let mut files: Vec<&StoredFile> = needed.iter().flatten().collect::<HashSet<_>>().into_iter().collect();
     files.sort_by(|a, b| (&a.object, a.offset_bytes).cmp(&(&b.object, b.offset_bytes)));
-    progress.expect(files.len() as u64, if deep { files.iter().map(|file| file.size_bytes).sum() } else { 0 });
+    progress.expect(files.len() as u64, if deep { total_bytes(files.iter().map(|file| file.size_bytes)) } else { 0 });
     let mut damage: HashMap<&StoredFile, String> = HashMap::new();
     let mut outcomes = stream::iter(files)
         .map(|file| async move { (file, check(env, first, file, deep, progress).await) })
@@ -97,7 +98,7 @@ fn report_of(files: &HashSet<StoredFile>, damage: &HashMap<&StoredFile, String>,
         files.iter().filter_map(|file| Some(Damage { object: file.object.clone(), reason: damage.get(file)?.clone() }));
     let mut report = VerifyReport {
         files: files.len() as u64,
-        read_bytes: if deep { sound.map(|file| file.size_bytes).sum() } else { 0 },
+        read_bytes: if deep { total_bytes(sound.map(|file| file.size_bytes)) } else { 0 },
         damaged: damaged.collect(),
     };
     report.damaged.sort();
