@@ -9,7 +9,7 @@
 //! database of its own that gets the same writes: icecore's incremental checkpoints, full ones, RocksDB's
 //! `BackupEngine`, and the raw changed bytes. icecore's
 //! bytes are counted by the store, the backup's by looking at its folder. When compactions run is a
-//! matter of timing, so every shape is run several times.
+//! matter of timing, so every shape is run several times (`ICECORE_BENCH_RUNS`, 3).
 //!
 //! The pause is measured against `Checkpoint::create_checkpoint` alone, which flushes by itself, on the same
 //! database, by turns.
@@ -48,8 +48,13 @@ struct Scale {
 fn scale() -> Scale {
     match support::is_quick() {
         true => Scale { keys: 100_000, updates: 10_000, runs: 1, pauses: 11 },
-        false => Scale { keys: 1_000_000, updates: 100_000, runs: 3, pauses: 41 },
+        false => Scale { keys: 1_000_000, updates: 100_000, runs: runs().unwrap_or(3), pauses: 41 },
     }
+}
+
+/// How often every shape is run, if `ICECORE_BENCH_RUNS` says so.
+fn runs() -> Option<u64> {
+    std::env::var("ICECORE_BENCH_RUNS").ok()?.parse().ok()
 }
 
 /// Buffers and files of 4 MB, or the default ones; smaller by the same factor as the state.
