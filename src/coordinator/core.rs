@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::chain::{Chain, CompletedCheckpoint};
 use super::collect::Leftovers;
 use super::listener::CheckpointListener;
-use super::options::{CoordinatorOptions, OperatorDescription};
+use super::options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
 use super::pending::Pending;
 use super::recover::recover;
 use crate::env::Env;
@@ -287,6 +287,10 @@ impl Coordinator {
                 state.failures_in_a_row, self.options.tolerable_failures
             );
             return refuse(message).map_err(|error: Error| error.with_advice("restart the job's tasks"));
+        }
+        let all = state.pending.len();
+        if all >= MAX_CONCURRENT_CHECKPOINTS {
+            return refuse(format!("{all} are in flight, savepoints included, no more are allowed"));
         }
         let in_flight = state.pending.values().filter(|p| p.trigger.kind != CheckpointKind::Savepoint).count();
         if kind != CheckpointKind::Savepoint && in_flight >= self.options.max_concurrent {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::keygroup::MaxParallelism;
 use crate::layout::OperatorId;
 
-/// The most checkpoints that may be in flight at once.
+/// The most checkpoints that may be in flight at once, savepoints included.
 pub const MAX_CONCURRENT_CHECKPOINTS: usize = 64;
 
 /// How a coordinator works. The defaults are Flink's.
