@@ -38,16 +38,24 @@ const CHUNK_LENGTH_BYTES: usize = 8;
 /// Called with a state's name, a row's key and its value.
 pub(super) type FullRowVisitor<'a> = dyn FnMut(&str, &[u8], &[u8]) -> Result<()> + 'a;
 
-/// The files of a full checkpoint of a heap: tables where RocksDB is compiled in, chunks where not.
-pub(super) fn prepare(snapshot: &Arc<HeapSnapshot>) -> Result<Vec<LocalFile>> {
+/// A folder for what [`prepare`] writes, to be held until it was sent; none where nothing is written.
+pub(super) fn folder() -> Result<Option<tempfile::TempDir>> {
     #[cfg(feature = "rocksdb")]
-    return super::rocksdb::tables::prepare(&**snapshot, snapshot.key_groups(), &std::env::temp_dir());
+    return super::rocksdb::tables::table_folder(&std::env::temp_dir()).map(Some);
     #[cfg(not(feature = "rocksdb"))]
-    return prepare_chunks(snapshot);
+    return Ok(None);
+}
+
+/// The files of a full checkpoint of a heap: tables where RocksDB is compiled in, chunks where not.
+pub(super) fn prepare(snapshot: &Arc<HeapSnapshot>, folder: Option<&Path>) -> Result<Vec<LocalFile>> {
+    match folder {
+        #[cfg(feature = "rocksdb")]
+        Some(folder) => super::rocksdb::tables::prepare(&**snapshot, snapshot.key_groups(), folder),
+        _ => prepare_chunks(snapshot),
+    }
 }
 
 /// The files of a full checkpoint of a heap, as chunks.
-#[cfg_attr(feature = "rocksdb", allow(dead_code))]
 fn prepare_chunks(snapshot: &Arc<HeapSnapshot>) -> Result<Vec<LocalFile>> {
     let mut of_group: BTreeMap<KeyGroup, Vec<ChunkName>> = BTreeMap::new();
     for name in snapshot.chunks() {

@@ -16,7 +16,8 @@ use crate::layout::{CheckpointId, FileKind};
 use crate::metadata::{Backend, CheckpointKind, FileEntry};
 use crate::restore::{Checkpoint, FetchOptions, RestorePlan, fetch_files, fetch_to_memory};
 use crate::snapshot::{
-    FileSource, Known, LocalFile, LocalSnapshot, MAX_REMEMBERED_CHECKPOINTS, Placing, Snapshotter, Trigger,
+    FileSource, Hold, Known, LocalFile, LocalSnapshot, MAX_REMEMBERED_CHECKPOINTS, Placing, Prepare, Snapshotter,
+    Trigger,
 };
 use crate::state::heap::{ChunkName, Generation, HeapBackend, HeapRestore, HeapSnapshot};
 use crate::state::{KeyedBackend, delegate_keyed_backend};
@@ -99,20 +100,23 @@ impl HeapTask {
     /// The synchronous part of a checkpoint: copies one pointer a state.
     ///
     /// # Errors
-    /// None of a heap itself; for all backends alike.
+    /// For a full checkpoint or savepoint: what making a temporary folder fails with.
     pub fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
         let started = self.env.clock.monotonic();
         let snapshot = Arc::new(self.backend.snapshot());
         let elapsed = self.env.clock.monotonic().saturating_sub(started);
         let base = trigger.base.and_then(|base| Some((base, *self.generations.get(&base)?)));
+        let mut hold = None;
         let prepare = if trigger.kind == CheckpointKind::Incremental {
             self.generations.insert(trigger.checkpoint, snapshot.generation());
             while self.generations.len() > MAX_REMEMBERED_CHECKPOINTS {
                 self.generations.pop_first();
             }
-            crate::snapshot::Prepare::new(move || chunks(&snapshot, base))
+            Prepare::new(move || chunks(&snapshot, base))
         } else {
-            crate::snapshot::Prepare::new(move || full::prepare(&snapshot))
+            let folder = Arc::new(full::folder()?);
+            hold = Some(Hold::new(folder.clone()));
+            Prepare::new(move || full::prepare(&snapshot, (*folder).as_ref().map(tempfile::TempDir::path)))
         };
         Ok(LocalSnapshot {
             backend: Backend::Heap,
@@ -121,7 +125,7 @@ impl HeapTask {
             files: Vec::new(),
             prepare: Some(prepare),
             sync_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-            hold: None,
+            hold,
         })
     }
 

@@ -60,21 +60,22 @@ impl FrozenRows for RocksDbBackend {
     }
 }
 
-/// Writes one table and MANIFEST a key group that has rows into a folder of its own in `parent`.
-pub(crate) fn prepare(rows: &dyn FrozenRows, range: KeyGroupRange, parent: &Path) -> Result<Vec<LocalFile>> {
-    let folder = tempfile::Builder::new()
-        .prefix(".icecore-full-")
-        .tempdir_in(parent)
-        .map_err(|error| Error::io(WRITE, parent.display(), error))?;
-    let folder = Arc::new(folder);
+/// Makes a folder in `parent` for the tables of one full checkpoint. It has to stay until they were sent.
+pub(crate) fn table_folder(parent: &Path) -> Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix(".icecore-full-").tempdir_in(parent);
+    made.map_err(|error| Error::io(WRITE, parent.display(), error))
+}
+
+/// Writes one table and MANIFEST a key group that has rows; the tables go into `folder`.
+pub(crate) fn prepare(rows: &dyn FrozenRows, range: KeyGroupRange, folder: &Path) -> Result<Vec<LocalFile>> {
     let mut states = rows.schemas();
     // The order of the keys: the name's length comes first.
     states.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
     let mut files = Vec::new();
     for group in range.iter() {
-        let path = folder.path().join(format!("{group}.sst"));
+        let path = folder.join(format!("{group}.sst"));
         if let Some(table) = write_group(rows, &states, group, &path)? {
-            files.extend(group_files(group, table, path, &folder)?);
+            files.extend(group_files(group, table, path)?);
         }
     }
     Ok(files)
@@ -113,12 +114,7 @@ fn write_group(
     Ok(Some(TableMeta::new(ONE_TABLE_NUMBER, size_bytes, bounds.0, bounds.1, [0, 0])))
 }
 
-fn group_files(
-    group: KeyGroup,
-    table: TableMeta,
-    path: PathBuf,
-    folder: &Arc<tempfile::TempDir>,
-) -> Result<[LocalFile; 2]> {
+fn group_files(group: KeyGroup, table: TableMeta, path: PathBuf) -> Result<[LocalFile; 2]> {
     let name = |file: &str| StorePath::new(format!("{}/{file}", key_group_folder(group)));
     let info = TableInfo {
         column_family: DEFAULT_COLUMN_FAMILY.into(),
@@ -131,8 +127,6 @@ fn group_files(
     let size_bytes = table.size_bytes;
     let built = FolderVersion::of_one_table(table, BYTEWISE_COMPARATOR).build_manifest()?;
     let manifest = Bytes::from(built.manifest);
-    // The folder stays for as long as a file in it may still be read.
-    let folder = folder.clone();
     let file = |local_name, kind, source, table| LocalFile {
         local_name,
         kind,
@@ -142,10 +136,7 @@ fn group_files(
         key_groups: KeyGroupRange::new(group, group),
         table,
     };
-    let manifest = FileSource::Made(Arc::new(move || {
-        let _kept = &folder;
-        Ok(manifest.clone())
-    }));
+    let manifest = FileSource::Made(Arc::new(move || Ok(manifest.clone())));
     Ok([
         file(name(FULL_TABLE_NAME)?, FileKind::Sst, FileSource::Path { path, size_bytes }, Some(info)),
         file(name(FULL_MANIFEST_NAME)?, FileKind::Manifest, manifest, None),
