@@ -12,7 +12,7 @@ use crate::source::BATCH_EVENTS;
 #[command(name = "nexmark_demo")]
 pub struct Options {
     /// How many NEXMark events the job works through
-    #[arg(long, default_value_t = 1_200_000)]
+    #[arg(long, default_value_t = 1_000_000)]
     pub events: u64,
     /// Events between two checkpoints
     #[arg(long, default_value_t = 50_000)]
