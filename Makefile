@@ -8,13 +8,13 @@ FEATURES := rocksdb,memory,cli,test-support
 READY = eval "$$(scripts/setup)"
 BUILDING = echo "building icecore and its dependencies: about 6 minutes on 2 cores the first time, seconds later" >&2
 
-.PHONY: help demo test test-quick lint doc fuzz bench release
+.PHONY: help demo test test-quick examples lint doc fuzz bench release
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## NEXMark on RocksDB: checkpoints, kill -9, restore at another parallelism, compare, collect.
-	@$(READY); $(BUILDING); cargo run -q --features $(FEATURES) --example nexmark_demo
+	@$(READY); $(BUILDING); cargo run -q --features $(FEATURES) --example nexmark_demo -- $(ARGS)
 
 test: ## All tests, against the real RocksDB.
 	@$(READY); $(BUILDING); scripts/test $(FEATURES)
@@ -27,6 +27,9 @@ lint: ## rustfmt, clippy and rustdoc with warnings denied; the rules of the hous
 
 doc: ## The API's documentation, in your browser.
 	@$(READY); cargo doc --no-deps --features $(FEATURES) --open
+
+examples: ## Every example, to its end.
+	@$(READY); $(BUILDING); scripts/examples $(FEATURES)
 
 fuzz: ## Fuzzes what is read from a store, 60 seconds a target.
 	scripts/fuzz 60

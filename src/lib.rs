@@ -96,6 +96,7 @@
 #![warn(missing_docs)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
 
+mod buffers;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod coordinator;

@@ -10,13 +10,13 @@ use parking_lot::Mutex;
 use super::chain::{Chain, CompletedCheckpoint};
 use super::collect::Leftovers;
 use super::listener::CheckpointListener;
-use super::options::{CoordinatorOptions, OperatorDescription};
+use super::options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
 use super::pending::Pending;
 use super::recover::recover;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::Collector;
-use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout};
+use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout, OperatorId};
 use crate::metadata::{CheckpointKind, SourcePosition};
 use crate::ownership::requests::Inbox;
 use crate::ownership::{JobView, Tenure};
@@ -97,7 +97,8 @@ impl Coordinator {
     /// Claims the job, fencing whoever ran it before, and takes up what the store holds.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for options that cannot work; [`ErrorKind::Fenced`] if a greater
+    /// [`ErrorKind::InvalidInput`] for options that cannot work, or another max parallelism than the job's
+    /// newest checkpoint has; [`ErrorKind::Fenced`] if a greater
     /// claim is in sight; [`ErrorKind::Blocked`] or [`ErrorKind::Corrupt`] if what counts cannot be
     /// read; what the store says otherwise.
     pub async fn start(
@@ -113,6 +114,10 @@ impl Coordinator {
         let layout = JobLayout::new(job)?;
         let claimed = Tenure::claim(store.clone(), layout.clone(), env.clone(), &options.holder).await?;
         let recovered = recover(&layout, &claimed.view)?;
+        if let Some(newest) = claimed.view.checkpoints.values().rev().find_map(|known| known.content.as_ref().ok()) {
+            let known = newest.operators.iter().map(|known| (&known.operator, known.max_parallelism));
+            check_unchanged(&operators, known)?;
+        }
         let tenure = Arc::new(claimed.tenure);
         let registry = recovered.registry;
         let collector = Collector::new(tenure.clone(), registry.clone());
@@ -189,11 +194,14 @@ impl Coordinator {
     /// acknowledgements of earlier runs change nothing from here on.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for an operator's parallelism that does not fit.
+    /// [`ErrorKind::InvalidInput`] for an operator's parallelism that does not fit, or for another max
+    /// parallelism than it had.
     pub fn restart_tasks(&self, operators: Vec<OperatorDescription>) -> Result<u64> {
         operators.iter().try_for_each(OperatorDescription::check)?;
         let (generation, in_flight) = {
             let mut state = self.state.lock();
+            let known = state.operators.iter().map(|known| (&known.operator, known.max_parallelism));
+            check_unchanged(&operators, known)?;
             state.operators = operators;
             state.generation += 1;
             (state.generation, std::mem::take(&mut state.pending))
@@ -280,6 +288,10 @@ impl Coordinator {
             );
             return refuse(message).map_err(|error: Error| error.with_advice("restart the job's tasks"));
         }
+        let all = state.pending.len();
+        if all >= MAX_CONCURRENT_CHECKPOINTS {
+            return refuse(format!("{all} are in flight, savepoints included, no more are allowed"));
+        }
         let in_flight = state.pending.values().filter(|p| p.trigger.kind != CheckpointKind::Savepoint).count();
         if kind != CheckpointKind::Savepoint && in_flight >= self.options.max_concurrent {
             return refuse(format!("{in_flight} are in flight, no more are allowed"));
@@ -328,6 +340,15 @@ impl Coordinator {
         let _one_at_a_time = self.view.lock().await;
         self.tenure.end().await
     }
+}
+
+fn check_unchanged<'a>(
+    operators: &[OperatorDescription],
+    mut known: impl Iterator<Item = (&'a OperatorId, u32)>,
+) -> Result<()> {
+    known.try_for_each(|(operator, max_parallelism)| {
+        operators.iter().try_for_each(|described| described.check_unchanged(operator, max_parallelism))
+    })
 }
 
 impl fmt::Debug for Coordinator {

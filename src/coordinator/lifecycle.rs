@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointId, METADATA_NAME, SubtaskName};
 use crate::metadata::{self, CheckpointKind, Location};
 use crate::ownership::JobView;
+use crate::registry::ObjectStatus;
 use crate::snapshot::SubtaskHandle;
 
 impl Coordinator {
@@ -106,7 +107,6 @@ impl Coordinator {
         if !pending.awaits(&handle.subtask) {
             return discarded("this subtask is not awaited");
         }
-        self.check_objects(pending.trigger.kind, &handle)?;
         pending.acknowledge(handle)?;
         if !pending.is_fully_acknowledged() {
             return Ok(Progress::Done(Acknowledged::Awaiting(pending.awaited())));
@@ -120,19 +120,27 @@ impl Coordinator {
         })
     }
 
-    /// Refuses files that lie where nobody keeps them: the checkpoint could not be restored (I1).
+    /// Refuses files that lie where nobody keeps them: the checkpoint could not be restored (I1). To
+    /// be asked under the view's lock, under which nothing is condemned before the registration.
     fn check_objects(&self, kind: CheckpointKind, handle: &SubtaskHandle) -> Result<()> {
         for entry in &handle.added {
+            let Location::InRoot(path) = &entry.location else { continue };
             let refuse = |message: &str| {
                 let error = Error::new(ErrorKind::InvalidInput, "acknowledge a checkpoint", message);
                 Err(error.with_object(format!("{} of {}", entry.local_name, handle.subtask)))
             };
-            if kind != CheckpointKind::Incremental && matches!(entry.location, Location::InRoot(_)) {
+            if kind != CheckpointKind::Incremental {
                 return refuse("it lies outside of a checkpoint that stands on its own");
             }
-            let Some(name) = shared_name(&self.layout, entry) else { continue };
-            if !self.registry.status(&name)?.is_needed() {
-                return refuse("nothing holds the object that it lies in");
+            let Some(name) = shared_name(&self.layout, entry) else {
+                if path.below(self.layout.root()).is_some() {
+                    return refuse("it lies in the job's folder and is no shared file");
+                }
+                continue;
+            };
+            match self.registry.status(&name)? {
+                ObjectStatus::Referenced { .. } | ObjectStatus::Held => {}
+                _ => return refuse("nothing holds the object that it lies in"),
             }
             if self.registry.size_bytes(&name)? != Some(entry.stored_size_bytes) {
                 return refuse("the object that it lies in has another length");
@@ -142,6 +150,9 @@ impl Coordinator {
     }
 
     async fn commit(&self, pending: &Pending, view: &mut JobView) -> Result<CompletedCheckpoint> {
+        for part in pending.parts.values() {
+            self.check_objects(pending.trigger.kind, &part.handle)?;
+        }
         let metadata = Arc::new(assemble(self.layout.job(), pending)?);
         let encoding = metadata.clone();
         let bytes = Bytes::from(self.env.blocking(move || metadata::encode(&encoding)).await??);

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::keygroup::MaxParallelism;
 use crate::layout::OperatorId;
 
-/// The most checkpoints that may be in flight at once.
+/// The most checkpoints that may be in flight at once, savepoints included.
 pub const MAX_CONCURRENT_CHECKPOINTS: usize = 64;
 
 /// How a coordinator works. The defaults are Flink's.
@@ -76,6 +76,22 @@ pub struct OperatorDescription {
 }
 
 impl OperatorDescription {
+    /// Refuses another max parallelism than the operator had before: keys would be looked for in key
+    /// groups that do not hold them.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::InvalidInput`] naming the operator.
+    pub(super) fn check_unchanged(&self, operator: &OperatorId, max_parallelism: u32) -> Result<()> {
+        if self.operator != *operator || self.max_parallelism == max_parallelism {
+            return Ok(());
+        }
+        let message =
+            format!("its max parallelism was {max_parallelism}, now it is said to be {}", self.max_parallelism);
+        Err(Error::invalid("start a job's operator", message)
+            .with_object(operator)
+            .with_advice("the max parallelism is fixed for the life of an operator's state"))
+    }
+
     /// Refuses a parallelism that does not fit.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
+use futures::stream::StreamExt;
 
 use super::checkpoint::Checkpoint;
 use super::plan::is_immutable;
@@ -82,9 +82,8 @@ pub async fn fetch_files(
             fs::create_dir_all(&parent).map_err(|error| Error::io("make the folder", parent.display(), error))?;
         }
     }
-    let mut outcomes = stream::iter(files)
-        .map(|file| async move { (file, fetch_one(env, checkpoint, file, folder, options).await) })
-        .buffer_unordered(options.limits.parallelism.max(1));
+    let fetch = |file| async move { (file, fetch_one(env, checkpoint, file, folder, options).await) };
+    let mut outcomes = options.limits.run(files, |file| Some(file.size_bytes), fetch);
     let mut report = FetchReport::default();
     let mut damaged: Vec<(String, Error)> = Vec::new();
     while let Some((file, outcome)) = outcomes.next().await {
@@ -141,19 +140,24 @@ async fn fetch_one(
     Ok(Fetched::FromStore)
 }
 
-/// Links `candidate` to `target` if it has the file's content, by hash and not by name (I6).
+/// Links `candidate` to `target` if it has the file's content, by hash and not by name (I6). What is
+/// hashed is the link, so that nothing put at the candidate's name meanwhile gets in.
 async fn link_local(env: &Env, file: &FileEntry, candidate: &Path, target: &Path) -> Result<bool> {
-    let is_same_size = fs::symlink_metadata(candidate)
-        .is_ok_and(|metadata| metadata.file_type().is_file() && metadata.len() == file.size_bytes);
-    if !is_same_size {
+    let is_like = |path: &Path| {
+        let metadata = fs::symlink_metadata(path);
+        metadata.is_ok_and(|metadata| metadata.file_type().is_file() && metadata.len() == file.size_bytes)
+    };
+    if !is_like(candidate) || fs::hard_link(candidate, target).is_err() {
         return Ok(false);
     }
-    match hash_file(env, candidate, file.size_bytes).await {
-        Ok(hash) if hash == file.sha256 => {}
+    let is_same = is_like(target)
+        && hash_file(env, target, file.size_bytes).await.is_ok_and(|hash| hash == file.sha256)
+        && fs::File::open(target).and_then(|linked| linked.sync_all()).is_ok();
+    if !is_same {
         // Unreadable or different: the store has the right one.
-        Ok(_) | Err(_) => return Ok(false),
+        fs::remove_file(target).map_err(|error| Error::io("restore", target.display(), error))?;
     }
-    Ok(fs::hard_link(candidate, target).is_ok())
+    Ok(is_same)
 }
 
 /// One error that names every damaged file, up to a handful.

@@ -56,7 +56,8 @@ impl RestorePlan {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the checkpoint has no such operator;
     /// [`ErrorKind::InvalidInput`] if the parallelism exceeds the number of key groups, or differs
-    /// from the checkpoint's where the keys are unknown.
+    /// from the checkpoint's where the keys are unknown; [`ErrorKind::Corrupt`] if no subtask had
+    /// some of the key groups.
     pub fn new(metadata: &CheckpointMetadata, operator: &OperatorId, subtask: u32, parallelism: u32) -> Result<Self> {
         let state = find_operator(metadata, operator)?;
         let is_opaque = state.subtasks.iter().any(|part| part.backend == Backend::RocksDbFolder);
@@ -64,7 +65,9 @@ impl RestorePlan {
             (None, vec![opaque_source(state, subtask, parallelism)?])
         } else {
             let range = MaxParallelism::new(state.max_parallelism)?.range_of_subtask(subtask, parallelism)?;
-            (Some(range), overlapping_sources(state, range))
+            let sources = overlapping_sources(state, range);
+            check_covered(operator, range, &sources)?;
+            (Some(range), sources)
         };
         Ok(Self {
             operator: operator.clone(),
@@ -145,6 +148,23 @@ fn overlapping_sources(state: &OperatorState, range: KeyGroupRange) -> Vec<Resto
         state.subtasks.iter().filter_map(|part| overlapping_source(part, range)).collect();
     sources.sort_by_key(|source| source.key_groups);
     sources
+}
+
+/// Refuses a checkpoint that says nothing of some key groups: their state would be empty, silently (I10).
+fn check_covered(operator: &OperatorId, range: KeyGroupRange, sources: &[RestoreSource]) -> Result<()> {
+    let missing = |group: u32| {
+        let message = format!("no subtask of the checkpoint has key group {group}");
+        Err(Error::corrupt("plan a restore", operator, message))
+    };
+    // The sources are in order and do not overlap.
+    let mut next = u32::from(range.first());
+    for wanted in sources.iter().filter_map(|source| source.wanted) {
+        if u32::from(wanted.first()) > next {
+            return missing(next);
+        }
+        next = u32::from(wanted.last()) + 1;
+    }
+    if next <= u32::from(range.last()) { missing(next) } else { Ok(()) }
 }
 
 fn overlapping_source(part: &SubtaskState, range: KeyGroupRange) -> Option<RestoreSource> {

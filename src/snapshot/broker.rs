@@ -56,6 +56,12 @@ pub trait UploadTicket: Send + Sync {
 pub trait UploadBroker: fmt::Debug + Send + Sync + 'static {
     /// Where the content shall lie. Waits while another subtask is uploading the same content.
     async fn place(&self, request: PlacementRequest) -> Result<Placement>;
+
+    /// The folder of all objects that it hands out, if there is one: files may be written there
+    /// before their names are known ([`crate::store::Store::create_unnamed`]).
+    fn folder(&self) -> Option<StorePath> {
+        None
+    }
 }
 
 /// The broker for subtasks in the coordinator's process.
@@ -88,6 +94,10 @@ impl UploadBroker for RegistryBroker {
             UploadOutcome::Stored(name) => Ok(Placement::Stored(self.layout.shared_object(&name)?)),
             UploadOutcome::TakeOver(guard) => self.ticket(guard),
         }
+    }
+
+    fn folder(&self) -> Option<StorePath> {
+        self.layout.shared().ok()
     }
 }
 

@@ -26,4 +26,4 @@ pub use file_set::{FileSet, FileSetChange};
 pub use handle::{SnapshotStats, SubtaskHandle, Trigger};
 pub use local::{FileSource, Hold, Known, LocalFile, LocalSnapshot, Placing, Prepare};
 pub use plan::UploadPlan;
-pub use snapshotter::{Snapshotter, SnapshotterOptions};
+pub use snapshotter::{MAX_REMEMBERED_CHECKPOINTS, Snapshotter, SnapshotterOptions};

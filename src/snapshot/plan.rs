@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::file_set::FileSet;
 use super::local::{Known, LocalFile, Placing};
 use crate::layout::{CheckpointId, ContentHash};
-use crate::metadata::{CheckpointKind, FileEntry, FileIdentity};
+use crate::metadata::{CheckpointKind, FileEntry, FileIdentity, Location};
 
 /// What will be done with each file of a snapshot. A value: print it, test it, then execute it.
 #[derive(Debug, Default)]
@@ -85,7 +85,9 @@ impl UploadPlan {
 /// Whether the base's entry says all that is to be said of `file`. The content of one that RocksDB
 /// has moved to another level is known; its entry is not the same.
 fn is_entry_of(entry: &FileEntry, file: &LocalFile) -> bool {
-    entry.local_name == file.local_name
+    // What lay in the base's own folder does not lie in this one's.
+    matches!(entry.location, Location::InRoot(_))
+        && entry.local_name == file.local_name
         && entry.kind == file.kind
         && entry.key_groups == file.key_groups
         && entry.table == file.table
@@ -159,8 +161,18 @@ mod tests {
             smallest_sequence: 0,
             largest_sequence: 0,
         });
-        let plan = UploadPlan::new(vec![file], CheckpointKind::Incremental, Some((CheckpointId(1), &base)));
+        let plan = UploadPlan::new(vec![file], CheckpointKind::Incremental, Some((CheckpointId(1), &base)), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len(), plan.unknown.len()), (0, 1, 0));
+    }
+
+    #[test]
+    fn a_file_that_lay_in_the_bases_own_folder_is_not_carried_over() {
+        let mut private = entry("1.state", "a");
+        private.location = crate::metadata::Location::InCheckpoint(private.local_name.clone());
+        let base = FileSet::from_entries([private]);
+        let files = vec![local("1.state", Known::UnchangedSince(CheckpointId(2)))];
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(2), &base)));
+        assert_eq!((plan.carried.len(), plan.hashed.len()), (0, 1));
     }
 
     #[test]

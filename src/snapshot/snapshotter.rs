@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::TryStreamExt;
 use parking_lot::Mutex;
 
 use super::broker::{Placement, PlacementRequest, UploadBroker};
@@ -17,10 +17,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointId, ContentHash, SubtaskName, operator_folder, subtask_folder};
 use crate::metadata::{CheckpointKind, Encoding, FileEntry, FileIdentity, Location};
 use crate::store::{StorePath, StoreRef};
-use crate::transfer::{NoProgress, Progress, TransferLimits, hash_file, upload_bytes, upload_file};
+use crate::transfer::{
+    NoProgress, Progress, READ_ONCE_BYTES, StagedUpload, TransferLimits, hash_file, read_hashed, stage_file,
+    upload_bytes, upload_file,
+};
 
-/// Files up to this size are read into memory once, hashed there and sent from there.
-pub const READ_ONCE_BYTES: u64 = 8 << 20;
 /// How many acknowledged checkpoints a subtask remembers while it waits to hear of their completion.
 pub const MAX_REMEMBERED_CHECKPOINTS: usize = 16;
 
@@ -97,9 +98,13 @@ impl Snapshotter {
             || self.remembered.lock().values().any(|files| files.with_identity(identity).is_some())
     }
 
-    /// Hears that a checkpoint is complete: earlier ones will not be built on any more.
+    /// Hears that a checkpoint is complete: earlier ones will not be built on any more. A savepoint or
+    /// full checkpoint is never built on, so it changes nothing.
     pub fn notify_complete(&self, checkpoint: CheckpointId) {
-        self.remembered.lock().retain(|remembered, _| *remembered >= checkpoint);
+        let mut remembered = self.remembered.lock();
+        if remembered.contains_key(&checkpoint) {
+            remembered.retain(|earlier, _| *earlier >= checkpoint);
+        }
     }
 
     /// Hears that a checkpoint was given up: it will not be built on.
@@ -195,9 +200,7 @@ impl Snapshotter {
             .map(|(file, hash)| Work::Shared(file, Some(hash)))
             .chain(plan.unknown.into_iter().map(|file| Work::Shared(file, None)))
             .chain(plan.private.into_iter().map(Work::Private));
-        let mut done = stream::iter(work)
-            .map(|work| self.perform(trigger, work))
-            .buffer_unordered(self.options.limits.parallelism.max(1));
+        let mut done = self.options.limits.run(work, Work::size_bytes, |work| self.perform(trigger, work));
         while let Some(outcome) = done.try_next().await? {
             stats.hashed_files += u64::from(outcome.hashed);
             if outcome.sent {
@@ -255,7 +258,12 @@ impl Snapshotter {
             kind: file.kind,
         };
         let (object, sent) = match self.broker.place(request).await? {
-            Placement::Stored(object) => (object, false),
+            Placement::Stored(object) => {
+                if let Content::Staged(staged) = content {
+                    staged.abort(&*self.options.progress).await;
+                }
+                (object, false)
+            }
             Placement::Upload(ticket) => {
                 let object = ticket.object().clone();
                 self.send(content, size_bytes, hash, &object).await?;
@@ -273,12 +281,15 @@ impl Snapshotter {
                 Ok((Content::File(path.clone()), *size_bytes, hash, false))
             }
             (FileSource::Path { path, size_bytes }, None) if *size_bytes > READ_ONCE_BYTES => {
+                if let Some(staged) = self.stage(path, *size_bytes).await? {
+                    let hash = staged.hash();
+                    return Ok((Content::Staged(staged), *size_bytes, hash, true));
+                }
                 let hash = hash_file(&self.env, path, *size_bytes).await?;
                 Ok((Content::File(path.clone()), *size_bytes, hash, true))
             }
             (FileSource::Path { path, size_bytes }, None) => {
-                let bytes = crate::transfer::read_file(&self.env, path, *size_bytes).await?;
-                let (bytes, hash) = self.make(Arc::new(move || Ok(bytes.clone()))).await?;
+                let (bytes, hash) = read_hashed(&self.env, path, *size_bytes).await?;
                 Ok((Content::Bytes(bytes), *size_bytes, hash, true))
             }
             (FileSource::Made(make), _) => {
@@ -303,11 +314,18 @@ impl Snapshotter {
         let progress = &*self.options.progress;
         match content {
             Content::Bytes(bytes) => upload_bytes(&*self.store, bytes, object, progress).await,
+            Content::Staged(staged) => staged.finish_as(object, progress).await,
             Content::File(path) => {
                 upload_file(&*self.store, &self.env, &path, size_bytes, Some(hash), object, progress).await?;
                 Ok(())
             }
         }
+    }
+
+    /// Sends a large file before its hash, and so its name, is known, where broker and store can do that.
+    async fn stage(&self, path: &std::path::Path, size_bytes: u64) -> Result<Option<StagedUpload>> {
+        let Some(folder) = self.broker.folder() else { return Ok(None) };
+        stage_file(&*self.store, &self.env, path, size_bytes, &folder, &*self.options.progress).await
     }
 
     /// The files that a checkpoint builds on, if this subtask remembers them.
@@ -342,9 +360,21 @@ enum Work {
     Shared(LocalFile, Option<ContentHash>),
 }
 
+impl Work {
+    /// Unknown for what is made on demand.
+    fn size_bytes(&self) -> Option<u64> {
+        let (Self::Private(file) | Self::Shared(file, _)) = self;
+        match file.source {
+            FileSource::Path { size_bytes, .. } => Some(size_bytes),
+            FileSource::Made(_) => None,
+        }
+    }
+}
+
 enum Content {
     Bytes(Bytes),
     File(std::path::PathBuf),
+    Staged(StagedUpload),
 }
 
 struct Outcome {

@@ -145,84 +145,71 @@ pub trait KeyedBackend: fmt::Debug + Send {
     }
 }
 
-/// Implements [`KeyedBackend`] for what holds one: `$shared` and `$exclusive` say how it is reached
-/// from `$this`.
-macro_rules! delegate_backend {
-    ([$($generics:tt)*] $holder:ty, $this:ident => $shared:expr, $exclusive:expr) => {
-        impl<$($generics)*> $crate::state::KeyedBackend for $holder {
-            fn backend(&self) -> $crate::metadata::Backend {
-                let $this = self;
-                ($shared).backend()
-            }
+/// The methods of [`KeyedBackend`] for a type that holds a backend: `$backend` is where, seen from `$self`.
+macro_rules! delegate_keyed_backend {
+    ($self:ident => $backend:expr) => {
+        fn backend(&$self) -> $crate::metadata::Backend {
+            $crate::state::KeyedBackend::backend(&$backend)
+        }
 
-            fn layout(&self) -> $crate::state::KeyLayout {
-                let $this = self;
-                ($shared).layout()
-            }
+        fn layout(&$self) -> $crate::state::KeyLayout {
+            $crate::state::KeyedBackend::layout(&$backend)
+        }
 
-            fn key_groups(&self) -> $crate::keygroup::KeyGroupRange {
-                let $this = self;
-                ($shared).key_groups()
-            }
+        fn key_groups(&$self) -> $crate::keygroup::KeyGroupRange {
+            $crate::state::KeyedBackend::key_groups(&$backend)
+        }
 
-            fn states(&self) -> Vec<$crate::metadata::StateSchema> {
-                let $this = self;
-                ($shared).states()
-            }
+        fn states(&$self) -> Vec<$crate::metadata::StateSchema> {
+            $crate::state::KeyedBackend::states(&$backend)
+        }
 
-            fn open_state(&mut self, schema: &$crate::metadata::StateSchema) -> $crate::Result<$crate::state::StateId> {
-                let $this = self;
-                ($exclusive).open_state(schema)
-            }
+        fn open_state(&mut $self, schema: &$crate::metadata::StateSchema) -> $crate::Result<$crate::state::StateId> {
+            $crate::state::KeyedBackend::open_state(&mut $backend, schema)
+        }
 
-            fn read(
-                &self,
-                state: $crate::state::StateId,
-                key: &[u8],
-                visit: &mut dyn FnMut(&[u8]) -> $crate::Result<()>,
-            ) -> $crate::Result<bool> {
-                let $this = self;
-                ($shared).read(state, key, visit)
-            }
+        fn read(
+            &$self,
+            state: $crate::state::StateId,
+            key: &[u8],
+            visit: &mut dyn FnMut(&[u8]) -> $crate::Result<()>,
+        ) -> $crate::Result<bool> {
+            $crate::state::KeyedBackend::read(&$backend, state, key, visit)
+        }
 
-            fn put(&mut self, state: $crate::state::StateId, key: &[u8], value: &[u8]) -> $crate::Result<()> {
-                let $this = self;
-                ($exclusive).put(state, key, value)
-            }
+        fn put(&mut $self, state: $crate::state::StateId, key: &[u8], value: &[u8]) -> $crate::Result<()> {
+            $crate::state::KeyedBackend::put(&mut $backend, state, key, value)
+        }
 
-            fn delete(&mut self, state: $crate::state::StateId, key: &[u8]) -> $crate::Result<()> {
-                let $this = self;
-                ($exclusive).delete(state, key)
-            }
+        fn delete(&mut $self, state: $crate::state::StateId, key: &[u8]) -> $crate::Result<()> {
+            $crate::state::KeyedBackend::delete(&mut $backend, state, key)
+        }
 
-            fn append(&mut self, state: $crate::state::StateId, key: &[u8], suffix: &[u8]) -> $crate::Result<()> {
-                let $this = self;
-                ($exclusive).append(state, key, suffix)
-            }
+        fn append(&mut $self, state: $crate::state::StateId, key: &[u8], suffix: &[u8]) -> $crate::Result<()> {
+            $crate::state::KeyedBackend::append(&mut $backend, state, key, suffix)
+        }
 
-            fn scan(
-                &self,
-                state: $crate::state::StateId,
-                bounds: $crate::state::RowBounds<'_>,
-                visit: &mut $crate::state::RowVisitor<'_>,
-            ) -> $crate::Result<()> {
-                let $this = self;
-                ($shared).scan(state, bounds, visit)
-            }
+        fn scan(
+            &$self,
+            state: $crate::state::StateId,
+            bounds: $crate::state::RowBounds<'_>,
+            visit: &mut $crate::state::RowVisitor<'_>,
+        ) -> $crate::Result<()> {
+            $crate::state::KeyedBackend::scan(&$backend, state, bounds, visit)
+        }
 
-            fn delete_rows(
-                &mut self,
-                state: $crate::state::StateId,
-                bounds: $crate::state::RowBounds<'_>,
-            ) -> $crate::Result<()> {
-                let $this = self;
-                ($exclusive).delete_rows(state, bounds)
-            }
+        fn delete_rows(
+            &mut $self,
+            state: $crate::state::StateId,
+            bounds: $crate::state::RowBounds<'_>,
+        ) -> $crate::Result<()> {
+            $crate::state::KeyedBackend::delete_rows(&mut $backend, state, bounds)
         }
     };
 }
-pub(crate) use delegate_backend;
+pub(crate) use delegate_keyed_backend;
 
-// An engine may choose its backend at run time, or lend it.
-delegate_backend!([B: KeyedBackend + ?Sized] Box<B>, this => &**this, &mut **this);
-delegate_backend!([B: KeyedBackend + ?Sized] &mut B, this => &**this, &mut **this);
+/// An engine may choose its backend at run time.
+impl<B: KeyedBackend + ?Sized> KeyedBackend for Box<B> {
+    delegate_keyed_backend!(self => **self);
+}

@@ -19,7 +19,7 @@ mod schema;
 pub mod typed;
 mod varint;
 
-pub(crate) use backend::delegate_backend;
+pub(crate) use backend::delegate_keyed_backend;
 pub use backend::{KeyedBackend, RowBounds, RowVisitor, StateId};
 pub use layout::{KeyLayout, RowKey, TimerKey};
 pub use limits::{MAX_ROW_KEY_BYTES, MAX_SERIALIZER_NAME_BYTES, MAX_STATES, MAX_VALUE_BYTES};

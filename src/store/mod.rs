@@ -64,6 +64,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Begins a large object. It appears when [`ObjectWriter::finish`] succeeds.
     async fn create(&self, path: &StorePath) -> Result<Box<dyn ObjectWriter>>;
 
+    /// Begins a large object in the folder `folder` whose name is said last, as a content hash is known
+    /// only when all bytes have been read. `None`, the default: the store needs the name first. The caller then
+    /// reads twice: it loses time and nothing else, so a store that wraps another may leave this out.
+    ///
+    /// Whoever holds such a writer may wait for another writer's object, so its places, if they are
+    /// limited, are counted apart from those of [`Self::create`].
+    async fn create_unnamed(&self, folder: &StorePath) -> Result<Option<Box<dyn UnnamedWriter>>> {
+        let _ = folder;
+        Ok(None)
+    }
+
     /// Reads bytes `range` of an object. Returns exactly `range.end - range.start` bytes, or an
     /// error ([`crate::ErrorKind::Corrupt`] if the object is shorter). Callers bound the range.
     async fn read(&self, path: &StorePath, range: Range<u64>) -> Result<Bytes>;
@@ -114,4 +125,11 @@ pub trait ObjectWriter: Send {
 
     /// Gives the object up and frees what the store holds for it.
     async fn abort(self: Box<Self>) -> Result<()>;
+}
+
+/// Writes an object that has no name yet. [`ObjectWriter::finish`] is an error on it.
+#[async_trait]
+pub trait UnnamedWriter: ObjectWriter {
+    /// As [`ObjectWriter::finish`]: the object appears as `path`, directly in the folder it was begun in.
+    async fn finish_as(self: Box<Self>, path: &StorePath) -> Result<()>;
 }

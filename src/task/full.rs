@@ -9,10 +9,11 @@
 //! its chunk (8 bytes, little-endian) and the chunk (`docs/format-heap-chunk.md`).
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroup, KeyGroupRange, MaxParallelism};
@@ -20,6 +21,8 @@ use crate::layout::{FileKind, key_group_folder};
 use crate::metadata::Backend;
 use crate::restore::RestorePlan;
 use crate::snapshot::{FileSource, Known, LocalFile, Placing};
+#[cfg(feature = "rocksdb")]
+use crate::state::heap::ChunkReader;
 use crate::state::heap::{ChunkName, HeapSnapshot};
 use crate::store::StorePath;
 
@@ -35,36 +38,48 @@ const CHUNK_LENGTH_BYTES: usize = 8;
 /// Called with a state's name, a row's key and its value.
 pub(super) type FullRowVisitor<'a> = dyn FnMut(&str, &[u8], &[u8]) -> Result<()> + 'a;
 
-/// The files of a full checkpoint of a heap: tables where RocksDB is compiled in, chunks where not.
-pub(super) fn prepare(snapshot: &HeapSnapshot, range: KeyGroupRange) -> Result<Vec<LocalFile>> {
+/// A folder for what [`prepare`] writes, to be held until it was sent; none where nothing is written.
+pub(super) fn folder() -> Result<Option<tempfile::TempDir>> {
     #[cfg(feature = "rocksdb")]
-    return super::rocksdb::tables::prepare(snapshot, range);
+    return super::rocksdb::tables::table_folder(&std::env::temp_dir()).map(Some);
     #[cfg(not(feature = "rocksdb"))]
-    return prepare_chunks(snapshot, range);
+    return Ok(None);
+}
+
+/// The files of a full checkpoint of a heap: tables where RocksDB is compiled in, chunks where not.
+pub(super) fn prepare(snapshot: &Arc<HeapSnapshot>, folder: Option<&Path>) -> Result<Vec<LocalFile>> {
+    match folder {
+        #[cfg(feature = "rocksdb")]
+        Some(folder) => super::rocksdb::tables::prepare(&**snapshot, snapshot.key_groups(), folder),
+        _ => prepare_chunks(snapshot),
+    }
 }
 
 /// The files of a full checkpoint of a heap, as chunks.
-#[cfg_attr(feature = "rocksdb", allow(dead_code))]
-fn prepare_chunks(snapshot: &HeapSnapshot, range: KeyGroupRange) -> Result<Vec<LocalFile>> {
+fn prepare_chunks(snapshot: &Arc<HeapSnapshot>) -> Result<Vec<LocalFile>> {
     let mut of_group: BTreeMap<KeyGroup, Vec<ChunkName>> = BTreeMap::new();
     for name in snapshot.chunks() {
         of_group.entry(name.key_group).or_default().push(name);
     }
     let mut files = Vec::new();
-    for (group, mut names) in of_group.into_iter().filter(|(group, _)| range.contains(*group)) {
+    for (group, mut names) in of_group {
         names.sort();
-        let mut bytes = Vec::new();
-        for name in &names {
-            let mut chunk = Vec::new();
-            snapshot.write_chunk(name, &mut chunk)?;
-            bytes.extend_from_slice(&(chunk.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(&chunk);
-        }
-        let bytes = Bytes::from(bytes);
+        let snapshot = snapshot.clone();
+        // Made when it is sent, so that not all groups are in memory twice at once.
+        let make = move || {
+            let mut bytes = Vec::new();
+            for name in &names {
+                let mut chunk = Vec::new();
+                snapshot.write_chunk(name, &mut chunk)?;
+                bytes.extend_from_slice(&(chunk.len() as u64).to_le_bytes());
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(Bytes::from(bytes))
+        };
         files.push(LocalFile {
             local_name: StorePath::new(format!("{}/{FULL_STATE_NAME}", key_group_folder(group)))?,
             kind: FileKind::HeapChunk,
-            source: FileSource::Made(Arc::new(move || Ok(bytes.clone()))),
+            source: FileSource::Made(Arc::new(make)),
             placing: Placing::Private,
             known: Known::No,
             key_groups: KeyGroupRange::new(group, group),
@@ -74,21 +89,38 @@ fn prepare_chunks(snapshot: &HeapSnapshot, range: KeyGroupRange) -> Result<Vec<L
     Ok(files)
 }
 
-/// Takes a `0.state` apart.
-pub(super) fn split_chunks(mut bytes: Bytes) -> Result<Vec<Bytes>> {
-    let mut chunks = Vec::new();
-    while !bytes.is_empty() {
-        let cut = || Error::new(ErrorKind::Corrupt, "read a key group's state", "it ends in the middle of a chunk");
-        if bytes.len() < CHUNK_LENGTH_BYTES {
-            return Err(cut());
+/// Takes a `0.state` apart: hands each of its chunks to `add`, which must read it to its end.
+pub(super) fn split_chunks(content: impl Read, add: &mut dyn FnMut(&mut dyn Read) -> Result<()>) -> Result<()> {
+    let corrupt = |message: &str| Error::new(ErrorKind::Corrupt, "read a key group's state", message);
+    let mut content = BufReader::new(content);
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => corrupt("it ends in the middle of a length"),
+        _ => Error::io("read a key group's state", "the file", error),
+    };
+    while !content.fill_buf().map_err(failed)?.is_empty() {
+        let mut length = [0; CHUNK_LENGTH_BYTES];
+        content.read_exact(&mut length).map_err(failed)?;
+        let mut chunk = content.by_ref().take(u64::from_le_bytes(length));
+        add(&mut chunk)?;
+        if chunk.limit() > 0 {
+            return Err(corrupt("a chunk is shorter than its length says"));
         }
-        let length = usize::try_from(bytes.get_u64_le()).map_err(|_| cut())?;
-        if bytes.len() < length {
-            return Err(cut());
-        }
-        chunks.push(bytes.split_to(length));
     }
-    Ok(chunks)
+    Ok(())
+}
+
+/// Visits every row of a `0.state`. They are verified only once this has returned.
+#[cfg(feature = "rocksdb")]
+pub(super) fn read_chunks(content: impl Read, visit: &mut FullRowVisitor<'_>) -> Result<()> {
+    split_chunks(content, &mut |chunk| {
+        let mut reader = ChunkReader::open(chunk)?;
+        let state = reader.name().state.clone();
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        while reader.next_row(&mut key, &mut value)? {
+            visit(&state, &key, &value)?;
+        }
+        Ok(())
+    })
 }
 
 /// Visits every row of the tables in `folder/keygroup-<k>`.
@@ -139,4 +171,107 @@ pub(super) fn wrong_backend(plan: &RestorePlan, found: Backend) -> Error {
     Error::new(ErrorKind::Unsupported, "restore a subtask", format!("the checkpoint holds {found:?} state"))
         .with_object(&plan.operator)
         .with_advice("restore it with the backend that wrote it, or from a savepoint, which every backend reads")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::{StateKind, StateSchema};
+    use crate::state::heap::{HeapBackend, HeapRestore};
+    use crate::state::{KeyLayout, KeyedBackend};
+
+    fn schema(name: &str) -> StateSchema {
+        let serializer = || "bytes".to_owned();
+        let (key_serializer, value_serializer) = (serializer(), serializer());
+        StateSchema { name: name.into(), kind: StateKind::Value, key_serializer, value_serializer }
+    }
+
+    fn max() -> MaxParallelism {
+        MaxParallelism::new(128).unwrap()
+    }
+
+    /// Two states, of which `b` has no rows in key group 7.
+    fn snapshot() -> Arc<HeapSnapshot> {
+        let mut backend = HeapBackend::new(max(), max().all_groups()).unwrap();
+        for (name, groups) in [("a", &[3, 7][..]), ("b", &[3])] {
+            let state = backend.open_state(&schema(name)).unwrap();
+            for group in groups {
+                let row = KeyLayout::new(max()).row_key(*group, name.as_bytes(), b"");
+                backend.put(state, &row, b"value").unwrap();
+            }
+        }
+        Arc::new(backend.snapshot())
+    }
+
+    fn bytes_of(file: &LocalFile) -> Bytes {
+        match &file.source {
+            FileSource::Made(make) => make().unwrap(),
+            FileSource::Path { .. } => panic!("it is made on demand"),
+        }
+    }
+
+    fn restored(content: &[u8]) -> Result<usize> {
+        let mut restore = HeapRestore::new(max(), max().all_groups(), &[schema("a"), schema("b")]).unwrap();
+        let mut chunks = 0;
+        split_chunks(content, &mut |chunk| {
+            chunks += 1;
+            restore.add_chunk(chunk).map(drop)
+        })?;
+        restore.finish().map(|_| chunks)
+    }
+
+    #[test]
+    fn a_group_s_file_holds_one_chunk_for_each_state_with_rows() {
+        let files = prepare_chunks(&snapshot()).unwrap();
+        let names: Vec<&str> = files.iter().map(|file| file.local_name.as_str()).collect();
+        assert_eq!(names, ["keygroup-3/0.state", "keygroup-7/0.state"]);
+        assert_eq!(restored(&bytes_of(&files[0])).unwrap(), 2);
+        assert_eq!(restored(&bytes_of(&files[1])).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_group_s_file_that_is_cut_anywhere_or_lies_about_a_length_is_refused() {
+        let sound = bytes_of(&prepare_chunks(&snapshot()).unwrap()[0]);
+        let first_chunk_ends = CHUNK_LENGTH_BYTES + u64::from_le_bytes(sound[..8].try_into().unwrap()) as usize;
+        for length in (1..sound.len()).filter(|length| *length != first_chunk_ends) {
+            assert_eq!(restored(&sound[..length]).unwrap_err().kind(), ErrorKind::Corrupt, "{length} bytes");
+        }
+        for change in [1, u64::MAX] {
+            let mut lying = sound.to_vec();
+            let length = u64::from_le_bytes(lying[..8].try_into().unwrap()).wrapping_add(change);
+            lying[..8].copy_from_slice(&length.to_le_bytes());
+            assert_eq!(restored(&lying).unwrap_err().kind(), ErrorKind::Corrupt, "a length changed by {change}");
+        }
+    }
+
+    #[test]
+    fn a_full_table_s_key_comes_apart_as_it_was_put_together() {
+        let mut key = Vec::new();
+        full_key("name", b"row", &mut key).unwrap();
+        assert_eq!(split_full_key(&key).unwrap(), ("name", &b"row"[..]));
+        for hostile in [&b""[..], &[5, b'a'], &[1, 0xff]] {
+            assert_eq!(split_full_key(hostile).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    /// A database is restored from a savepoint of a build without RocksDB, too.
+    #[cfg(feature = "rocksdb")]
+    #[test]
+    fn the_reader_of_tables_reads_chunks_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in prepare_chunks(&snapshot()).unwrap() {
+            let path = folder.path().join(file.local_name.as_str());
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes_of(&file)).unwrap();
+        }
+        let mut rows = Vec::new();
+        read_tables(folder.path(), &mut |state, key, value| {
+            rows.push((state.to_owned(), key[0], value.to_vec()));
+            Ok(())
+        })
+        .unwrap();
+        rows.sort();
+        let row = |state: &str, group| (state.to_owned(), group, b"value".to_vec());
+        assert_eq!(rows, [row("a", 3), row("a", 7), row("b", 3)]);
+    }
 }

@@ -1,24 +1,34 @@
 //! Keyed state in memory, with its checkpoints.
 
-use std::collections::BTreeMap;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::full::{self, FULL_STATE_NAME, FULL_TABLE_NAME};
+use super::full::{self, FULL_MANIFEST_NAME, FULL_STATE_NAME, FULL_TABLE_NAME};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
 use crate::layout::{CheckpointId, FileKind};
 use crate::metadata::{Backend, CheckpointKind, FileEntry};
 use crate::restore::{Checkpoint, FetchOptions, RestorePlan, fetch_files, fetch_to_memory};
-use crate::snapshot::{FileSource, Known, LocalFile, LocalSnapshot, Placing, Snapshotter, Trigger};
+use crate::snapshot::{
+    FileSource, Hold, Known, LocalFile, LocalSnapshot, MAX_REMEMBERED_CHECKPOINTS, Placing, Prepare, Snapshotter,
+    Trigger,
+};
 use crate::state::heap::{ChunkName, Generation, HeapBackend, HeapRestore, HeapSnapshot};
-use crate::state::{KeyedBackend, delegate_backend};
+use crate::state::{KeyedBackend, delegate_keyed_backend};
 use crate::store::StorePath;
 
-/// A subtask that keeps its state in memory.
+const RESTORE: &str = "restore heap state";
+/// Chunks up to this size are fetched into memory, greater ones into a temporary folder.
+const MAX_CHUNK_IN_MEMORY_BYTES: u64 = 16 << 20;
+
+/// A subtask that keeps its state in memory. It is a [`KeyedBackend`] itself: typed state is read and
+/// written through a [`crate::state::typed::KeyContext`] over it.
 #[derive(Debug)]
 pub struct HeapTask {
     backend: HeapBackend,
@@ -90,19 +100,23 @@ impl HeapTask {
     /// The synchronous part of a checkpoint: copies one pointer a state.
     ///
     /// # Errors
-    /// None of a heap itself; for all backends alike.
+    /// For a full checkpoint or savepoint: what making a temporary folder fails with.
     pub fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
         let started = self.env.clock.monotonic();
         let snapshot = Arc::new(self.backend.snapshot());
         let elapsed = self.env.clock.monotonic().saturating_sub(started);
         let base = trigger.base.and_then(|base| Some((base, *self.generations.get(&base)?)));
+        let mut hold = None;
         let prepare = if trigger.kind == CheckpointKind::Incremental {
             self.generations.insert(trigger.checkpoint, snapshot.generation());
-            let snapshot = snapshot.clone();
-            crate::snapshot::Prepare::new(move || chunks(&snapshot, base))
+            while self.generations.len() > MAX_REMEMBERED_CHECKPOINTS {
+                self.generations.pop_first();
+            }
+            Prepare::new(move || chunks(&snapshot, base))
         } else {
-            let snapshot = snapshot.clone();
-            crate::snapshot::Prepare::new(move || full::prepare(&snapshot, snapshot.key_groups()))
+            let folder = Arc::new(full::folder()?);
+            hold = Some(Hold::new(folder.clone()));
+            Prepare::new(move || full::prepare(&snapshot, (*folder).as_ref().map(tempfile::TempDir::path)))
         };
         Ok(LocalSnapshot {
             backend: Backend::Heap,
@@ -111,13 +125,15 @@ impl HeapTask {
             files: Vec::new(),
             prepare: Some(prepare),
             sync_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
-            hold: None,
+            hold,
         })
     }
 
-    /// Hears that a checkpoint is complete.
+    /// Hears that a checkpoint is complete. What no later one builds on is forgotten.
     pub fn notify_complete(&mut self, checkpoint: CheckpointId) {
-        self.generations.retain(|id, _| *id >= checkpoint);
+        if self.generations.contains_key(&checkpoint) {
+            self.generations.retain(|id, _| *id >= checkpoint);
+        }
         self.snapshotter.notify_complete(checkpoint);
     }
 
@@ -128,8 +144,9 @@ impl HeapTask {
     }
 }
 
-// A task is its backend, too, so that a key context can own it.
-delegate_backend!([] HeapTask, this => &this.backend, &mut this.backend);
+impl KeyedBackend for HeapTask {
+    delegate_keyed_backend!(self => self.backend);
+}
 
 /// One file a chunk; those unchanged since the base are not even serialised.
 fn chunks(snapshot: &Arc<HeapSnapshot>, base: Option<(CheckpointId, Generation)>) -> Result<Vec<LocalFile>> {
@@ -162,6 +179,7 @@ fn chunks(snapshot: &Arc<HeapSnapshot>, base: Option<(CheckpointId, Generation)>
     Ok(files)
 }
 
+/// Takes in one earlier subtask's files: several are fetched at once, and taken in one by one.
 async fn add_source(
     mut restore: HeapRestore,
     files: &[FileEntry],
@@ -169,24 +187,26 @@ async fn add_source(
     env: &Env,
     options: &FetchOptions,
 ) -> Result<HeapRestore> {
-    let (tables, others): (Vec<&FileEntry>, Vec<&FileEntry>) = files
-        .iter()
-        .partition(|file| matches!(file.local_name.file_name(), FULL_TABLE_NAME | full::FULL_MANIFEST_NAME));
-    for file in others {
-        let bytes = fetch_to_memory(checkpoint, file, options).await?;
-        let is_full = file.local_name.file_name() == FULL_STATE_NAME;
-        let name = file.local_name.clone();
+    let is_table = |file: &&FileEntry| matches!(file.local_name.file_name(), FULL_TABLE_NAME | FULL_MANIFEST_NAME);
+    let (tables, chunks): (Vec<&FileEntry>, Vec<&FileEntry>) = files.iter().partition(is_table);
+    let mut fetched = stream::iter(chunks)
+        .map(|file| async move { Ok::<_, Error>((file, fetch_chunk(file, checkpoint, env, options).await?)) })
+        .buffer_unordered(options.limits.parallelism.max(1));
+    while let Some((file, content)) = fetched.try_next().await? {
+        let file = file.clone();
         restore = env
             .blocking(move || -> Result<HeapRestore> {
-                add_chunks(&mut restore, bytes, is_full).map_err(|error| error.with_object(name))?;
+                let added = content.open().and_then(|content| add_chunks(&mut restore, content, &file));
+                added.map_err(|error| error.with_object(&file.local_name))?;
                 Ok(restore)
             })
             .await??;
     }
+    drop(fetched);
     if tables.is_empty() {
         return Ok(restore);
     }
-    let folder = tempfile::tempdir().map_err(|error| Error::io("make a folder", "the temporary folder", error))?;
+    let folder = tempfile::tempdir().map_err(|error| Error::io(RESTORE, "the temporary folder", error))?;
     let tables: Vec<FileEntry> = tables.into_iter().cloned().collect();
     fetch_files(env, checkpoint, &tables, folder.path(), options).await?;
     env.blocking(move || -> Result<HeapRestore> {
@@ -196,14 +216,46 @@ async fn add_source(
     .await?
 }
 
-fn add_chunks(restore: &mut HeapRestore, bytes: Bytes, is_full: bool) -> Result<()> {
-    // A subtask's chunk is a file; a key group's file of a full checkpoint holds one a state.
-    let chunks = if is_full { full::split_chunks(bytes)? } else { vec![bytes] };
-    for chunk in chunks {
-        if restore.add_chunk(&chunk[..])?.is_none() {
-            let message = "it is of a key group that was not asked for";
-            return Err(Error::new(ErrorKind::Corrupt, "restore a heap chunk", message));
+/// A verified file: small ones in memory, others in a temporary folder.
+enum Fetched {
+    InMemory(Bytes),
+    InFolder(tempfile::TempDir, StorePath),
+}
+
+impl Fetched {
+    fn open(&self) -> Result<Box<dyn Read + '_>> {
+        match self {
+            Self::InMemory(bytes) => Ok(Box::new(&bytes[..])),
+            Self::InFolder(folder, name) => {
+                let path = folder.path().join(name.as_str());
+                let file = fs::File::open(&path).map_err(|error| Error::io(RESTORE, path.display(), error))?;
+                Ok(Box::new(file))
+            }
         }
     }
-    Ok(())
+}
+
+async fn fetch_chunk(file: &FileEntry, checkpoint: &Checkpoint, env: &Env, options: &FetchOptions) -> Result<Fetched> {
+    if file.size_bytes <= MAX_CHUNK_IN_MEMORY_BYTES {
+        return Ok(Fetched::InMemory(fetch_to_memory(checkpoint, file, options).await?));
+    }
+    let folder = tempfile::tempdir().map_err(|error| Error::io(RESTORE, "the temporary folder", error))?;
+    fetch_files(env, checkpoint, std::slice::from_ref(file), folder.path(), options).await?;
+    Ok(Fetched::InFolder(folder, file.local_name.clone()))
+}
+
+fn add_chunks(restore: &mut HeapRestore, content: impl Read, file: &FileEntry) -> Result<()> {
+    let mut add = |chunk: &mut dyn Read| match restore.add_chunk(chunk)? {
+        Some(_) => Ok(()),
+        None => {
+            let message = "it is of a key group that was not asked for";
+            Err(Error::new(ErrorKind::Corrupt, RESTORE, message))
+        }
+    };
+    // A subtask's chunk is a file; a key group's file of a full checkpoint holds one a state.
+    if file.local_name.file_name() == FULL_STATE_NAME {
+        full::split_chunks(content, &mut add)
+    } else {
+        add(&mut { content })
+    }
 }

@@ -15,8 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ContentHash;
 use crate::store::Store;
 
-/// How much one read asks of the store.
-const READ_BYTES: u64 = 4 << 20;
+/// How much one read asks of the store: little enough to be hashed and written while it is still in a
+/// processor's cache.
+const READ_BYTES: u64 = 1 << 20;
 /// How many reads of one object are under way at once.
 const READS_AHEAD: usize = 2;
 
@@ -32,6 +33,9 @@ pub async fn download(
     target: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
+    if file.size_bytes <= READ_BYTES {
+        return download_small(store, env, file, target, progress).await;
+    }
     let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
     let path = target.to_owned();
     let writing = env.blocking(move || write_hashed(&path, receiver));
@@ -51,6 +55,29 @@ pub async fn download(
     let (written, read) = futures::join!(writing, reading);
     read?;
     check(file, written??)?;
+    progress.file_done();
+    Ok(())
+}
+
+/// A file of one read: nothing is written before it is proven.
+async fn download_small(
+    store: &dyn Store,
+    env: &Env,
+    file: &StoredFile,
+    target: &Path,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let bytes = store.read(&file.object, file.offset_bytes..end_of(file)?).await?;
+    let (path, file_to_check) = (target.to_owned(), file.clone());
+    env.blocking(move || {
+        check(&file_to_check, ContentHash::of(&bytes))?;
+        let fail = |error| Error::io("write file", path.display(), error);
+        let mut target = OpenOptions::new().write(true).create_new(true).open(&path).map_err(fail)?;
+        target.write_all(&bytes).map_err(fail)?;
+        target.sync_all().map_err(fail)
+    })
+    .await??;
+    progress.advance(file.size_bytes);
     progress.file_done();
     Ok(())
 }

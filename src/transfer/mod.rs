@@ -5,40 +5,40 @@
 //! fails if that is not what was announced, so a wrong hash can never be committed (I1). A download
 //! hashes what it receives before anyone may use it (I8).
 //!
-//! Memory per running transfer is at most [`CHUNK_BYTES`] times [`CHUNKS_IN_FLIGHT`] and one chunk at
-//! either end; callers bound how many run at once ([`TransferLimits::parallelism`]).
+//! **A shared object's name holds its hash, so the hash comes first.** There are three ways, and in each
+//! the recorded hash is that of exactly the bytes that were sent:
+//! - up to [`READ_ONCE_BYTES`]: read into memory once, hashed and sent from there;
+//! - larger, and the store can name an object last ([`crate::store::Store::create_unnamed`], as a folder
+//!   can): read once, hashed on the way ([`stage_file`]);
+//! - otherwise: hashed, then read again to be sent, and hashed again on the way ([`hash_file`], [`upload_file`]).
+//!   The second hash is not saved: a cheaper checksum would only make a wrong record improbable.
+//!
+//! Memory per running transfer is at most [`CHUNK_BYTES`] times [`CHUNKS_IN_FLIGHT`], one chunk at
+//! either end and what the store's writer gathers, or one small file; callers bound how many run at
+//! once ([`TransferLimits`]).
 
 mod copy;
 mod download;
 mod hash;
 mod progress;
+mod schedule;
 mod upload;
 
 pub use copy::copy_object;
 pub use download::{download, download_to_memory, verify_object};
-pub use hash::{hash_file, read_file};
+pub use hash::{hash_file, read_hashed};
 pub use progress::{NoProgress, Progress};
-pub use upload::{upload_bytes, upload_file};
+pub use schedule::{SMALL_FILE_BYTES, TransferLimits};
+pub use upload::{StagedUpload, stage_file, upload_bytes, upload_file};
 
 /// How much is read, hashed and written at a time.
 pub const CHUNK_BYTES: usize = 1 << 20;
 /// How many chunks wait between the two ends of one transfer.
 pub const CHUNKS_IN_FLIGHT: usize = 4;
+/// Files up to this size are read into memory once, hashed there and sent from there.
+pub const READ_ONCE_BYTES: u64 = 8 << 20;
 /// Objects up to this size may be held in memory whole.
 pub const MAX_IN_MEMORY_BYTES: u64 = 64 << 20;
-
-/// How many transfers run beside each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TransferLimits {
-    /// Files moved at once, per snapshot or restore.
-    pub parallelism: usize,
-}
-
-impl Default for TransferLimits {
-    fn default() -> Self {
-        Self { parallelism: 4 }
-    }
-}
 
 /// A stored object, or a part of one, and what its plain bytes must be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

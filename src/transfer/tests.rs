@@ -83,7 +83,7 @@ async fn a_file_goes_up_and_comes_back_the_same() {
     let env = Env::system().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let store = MapStore::default();
-    for length in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 9 * CHUNK_BYTES + 17] {
+    for length in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 9 * CHUNK_BYTES + 17] {
         let bytes = sample(length);
         let source = folder.path().join(format!("source-{length}"));
         std::fs::write(&source, &bytes).unwrap();
@@ -140,4 +140,72 @@ async fn one_flipped_bit_is_found_by_every_way_of_reading() {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(error.object(), Some("o"));
     }
+}
+
+/// A real folder store, which names objects last, and the names of all files below it.
+fn folder_store(folder: &std::path::Path, env: &Env) -> crate::store::LocalStore {
+    crate::store::LocalStore::open(&folder.join("store"), env.clone()).unwrap()
+}
+
+fn names_in(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_staged_file_appears_under_a_name_that_was_chosen_after_its_bytes_were_sent() {
+    let env = Env::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder_store(folder.path(), &env);
+    let bytes = sample(9 * CHUNK_BYTES + 17);
+    let source = folder.path().join("source");
+    std::fs::write(&source, &bytes).unwrap();
+    let length = bytes.len() as u64;
+    let staged = stage_file(&store, &env, &source, length, &path("s"), &NoProgress).await.unwrap().unwrap();
+    assert_eq!(staged.hash(), ContentHash::of(&bytes));
+    // What happens to the file now is of no matter.
+    std::fs::remove_file(&source).unwrap();
+    staged.finish_as(&path("s/o"), &NoProgress).await.unwrap();
+    assert_eq!(store.read(&path("s/o"), 0..length).await.unwrap(), bytes);
+    assert_eq!(names_in(&folder.path().join("store/s")), ["o"]);
+}
+
+#[tokio::test]
+async fn a_staged_file_that_is_given_up_or_ends_early_leaves_nothing() {
+    let env = Env::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder_store(folder.path(), &env);
+    let source = folder.path().join("source");
+    std::fs::write(&source, sample(100)).unwrap();
+    let staged = stage_file(&store, &env, &source, 100, &path("s"), &NoProgress).await.unwrap().unwrap();
+    staged.abort(&NoProgress).await;
+    let error = stage_file(&store, &env, &source, 101, &path("s"), &NoProgress).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Changed);
+    assert_eq!(names_in(&folder.path().join("store")), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_store_that_needs_names_first_stages_nothing() {
+    let env = Env::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    std::fs::write(&source, sample(100)).unwrap();
+    let staged = stage_file(&MapStore::default(), &env, &source, 100, &path("s"), &NoProgress).await.unwrap();
+    assert!(staged.is_none());
+}
+
+#[tokio::test]
+async fn a_large_file_that_changed_after_hashing_is_not_stored() {
+    let env = Env::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("f");
+    let mut bytes = sample(READ_ONCE_BYTES as usize + 1);
+    std::fs::write(&source, &bytes).unwrap();
+    let hash = hash_file(&env, &source, bytes.len() as u64).await.unwrap();
+    bytes[READ_ONCE_BYTES as usize / 2] ^= 1;
+    std::fs::write(&source, &bytes).unwrap();
+    let store = MapStore::default();
+    let sent = upload_file(&store, &env, &source, bytes.len() as u64, Some(hash), &path("o"), &NoProgress).await;
+    assert_eq!(sent.unwrap_err().kind(), ErrorKind::Changed);
+    assert!(store.0.lock().is_empty());
 }

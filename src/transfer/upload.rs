@@ -6,12 +6,13 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::hash::read_chunks;
-use super::{CHUNKS_IN_FLIGHT, Progress};
+use super::hash::{Reader, read_hashed};
+use super::{CHUNK_BYTES, CHUNKS_IN_FLIGHT, Progress, READ_ONCE_BYTES};
+use crate::buffers::Buffers;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ContentHash;
-use crate::store::{Store, StorePath};
+use crate::store::{ObjectWriter, Store, StorePath, UnnamedWriter};
 
 /// Uploads the first `size_bytes` bytes of `source` to the new object `target`, and returns their
 /// SHA-256. With `expected`, nothing appears unless the bytes sent have that hash.
@@ -28,51 +29,111 @@ pub async fn upload_file(
     target: &StorePath,
     progress: &dyn Progress,
 ) -> Result<ContentHash> {
+    if size_bytes <= READ_ONCE_BYTES {
+        let (bytes, hash) = read_hashed(env, source, size_bytes).await?;
+        check_unchanged(source, expected, hash).map_err(|error| error.with_object(target))?;
+        upload_bytes(store, bytes, target, progress).await?;
+        return Ok(hash);
+    }
     let mut writer = store.create(target).await?;
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
-    let path = source.to_owned();
-    let reading = env.blocking(move || {
-        let mut hasher = Sha256::new();
-        let done = read_chunks(&path, size_bytes, |chunk| {
-            hasher.update(&chunk);
-            sender
-                .blocking_send(Bytes::from(chunk))
-                .map_err(|_| Error::new(ErrorKind::Cancelled, "upload file", "the upload was given up"))
-        });
-        // The channel closes here, before the hash is known to the writer's side.
-        drop(sender);
-        done.map(|()| ContentHash(hasher.finalize().into()))
-    });
-    let writing = async {
-        while let Some(chunk) = receiver.recv().await {
-            let length = chunk.len() as u64;
-            if let Err(error) = writer.write(chunk).await {
-                // Ends the reader too: its next send finds the channel closed.
-                receiver.close();
-                return (writer, Err(error));
-            }
-            progress.advance(length);
-        }
-        (writer, Ok(()))
-    };
-    let (read, (writer, written)) = futures::join!(reading, writing);
-    let outcome = written.and_then(|()| read?).and_then(|hash| match expected {
-        Some(expected) if expected != hash => Err(changed(source)),
-        _ => Ok(hash),
-    });
-    match outcome {
+    let outcome = pump(&mut *writer, env, source, size_bytes, progress).await;
+    match outcome.and_then(|hash| check_unchanged(source, expected, hash)) {
         Ok(hash) => {
             writer.finish().await?;
             progress.file_done();
             Ok(hash)
         }
         Err(error) => {
-            // The first error says what happened; that of the clean-up would only hide it.
-            if let Err(abort) = writer.abort().await {
-                tracing::debug!(%target, %abort, "could not abort an upload");
-            }
+            give_up(writer.abort().await, target);
             Err(error.with_object(target))
         }
+    }
+}
+
+/// A file whose bytes the store has, and that has no name there yet. Dropped, it leaves nothing.
+pub struct StagedUpload {
+    writer: Box<dyn UnnamedWriter>,
+    hash: ContentHash,
+}
+
+impl StagedUpload {
+    /// SHA-256 of exactly the bytes that were sent.
+    pub fn hash(&self) -> ContentHash {
+        self.hash
+    }
+
+    /// Makes it durable under the name `target`.
+    ///
+    /// # Errors
+    /// Whatever the store says; the object may exist then.
+    pub async fn finish_as(self, target: &StorePath, progress: &dyn Progress) -> Result<()> {
+        self.writer.finish_as(target).await?;
+        progress.file_done();
+        Ok(())
+    }
+
+    /// Gives it up, because the store has its content already.
+    pub async fn abort(self, progress: &dyn Progress) {
+        give_up(self.writer.abort().await, "staged file");
+        progress.file_done();
+    }
+}
+
+/// Reads the first `size_bytes` bytes of `source` once, hashing and sending them to `folder`, where
+/// they wait for a name that holds their hash. `None` if the store needs names first: hash the file, then
+/// [`upload_file`] it.
+///
+/// # Errors
+/// As [`upload_file`].
+pub async fn stage_file(
+    store: &dyn Store,
+    env: &Env,
+    source: &Path,
+    size_bytes: u64,
+    folder: &StorePath,
+    progress: &dyn Progress,
+) -> Result<Option<StagedUpload>> {
+    let Some(mut writer) = store.create_unnamed(folder).await? else { return Ok(None) };
+    match pump(&mut *writer, env, source, size_bytes, progress).await {
+        Ok(hash) => Ok(Some(StagedUpload { writer, hash })),
+        Err(error) => {
+            give_up(writer.abort().await, folder);
+            Err(error.with_object(source.display()))
+        }
+    }
+}
+
+/// Moves the bytes of a file into `writer`, one thread reading and hashing ahead; their SHA-256.
+async fn pump(
+    writer: &mut dyn ObjectWriter,
+    env: &Env,
+    source: &Path,
+    size_bytes: u64,
+    progress: &dyn Progress,
+) -> Result<ContentHash> {
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
+    let path = source.to_owned();
+    let reading = env.blocking(move || read_and_send(&path, size_bytes, &sender));
+    let writing = async {
+        while let Some(chunk) = receiver.recv().await {
+            let length = chunk.len() as u64;
+            if let Err(error) = writer.write(chunk).await {
+                // Ends the reader too: its next send finds the channel closed.
+                receiver.close();
+                return Err(error);
+            }
+            progress.advance(length);
+        }
+        Ok(())
+    };
+    let (read, written) = futures::join!(reading, writing);
+    written.and_then(|()| read?)
+}
+
+/// The first error says what happened; that of the clean-up would only hide it.
+fn give_up(aborted: Result<()>, object: impl std::fmt::Display) {
+    if let Err(error) = aborted {
+        tracing::debug!(%object, %error, "could not abort an upload");
     }
 }
 
@@ -88,8 +149,30 @@ pub async fn upload_bytes(store: &dyn Store, bytes: Bytes, target: &StorePath, p
     Ok(())
 }
 
-fn changed(source: &Path) -> Error {
-    Error::new(ErrorKind::Changed, "upload file", "its bytes changed between hashing and sending")
-        .with_object(source.display())
-        .with_advice("let nothing write to the folder while it is snapshotted, and try again")
+/// The reading half of an upload. The channel closes as it returns, before the writing half knows the hash.
+fn read_and_send(path: &Path, size_bytes: u64, sender: &mpsc::Sender<Bytes>) -> Result<ContentHash> {
+    let buffers = Buffers::default();
+    let mut reader = Reader::open(path, size_bytes)?;
+    let mut hasher = Sha256::new();
+    loop {
+        let mut buffer = buffers.take();
+        if !reader.fill(&mut buffer, CHUNK_BYTES)? {
+            return Ok(ContentHash(hasher.finalize().into()));
+        }
+        hasher.update(&buffer);
+        sender
+            .blocking_send(buffers.lend(buffer))
+            .map_err(|_| Error::new(ErrorKind::Cancelled, "upload file", "the upload was given up"))?;
+    }
+}
+
+fn check_unchanged(source: &Path, expected: Option<ContentHash>, found: ContentHash) -> Result<ContentHash> {
+    match expected {
+        Some(expected) if expected != found => {
+            Err(Error::new(ErrorKind::Changed, "upload file", "its bytes changed between hashing and sending")
+                .with_object(source.display())
+                .with_advice("let nothing write to the folder while it is snapshotted, and try again"))
+        }
+        _ => Ok(found),
+    }
 }

@@ -255,19 +255,26 @@ async fn a_difference_to_other_files_than_the_bases_is_refused() {
 }
 
 #[tokio::test]
-async fn an_acknowledged_file_that_nobody_holds_is_refused_before_anything_is_published() {
+async fn an_acknowledged_file_that_nobody_keeps_is_refused_before_anything_is_published() {
     let world = World::new();
     let coordinator = world.coordinator(1, keep(5)).await;
     let mut task = world.task(&coordinator, 0, 1);
     task.write("1.sst", "a");
-    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    let mut handle = task.upload(&trigger).await.unwrap();
-    let Location::InRoot(path) = &handle.added[0].location else { panic!("{handle:?}") };
-    let other = path.as_str().replace("sst", "blob");
-    handle.added[0].location = Location::InRoot(StorePath::new(other).unwrap());
-    let error = coordinator.acknowledge(handle).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(world.counting_ids().await.is_empty());
+    // An object that is not there, one in another checkpoint's folder, one of another length.
+    for tampering in 0..3 {
+        let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
+        let mut handle = task.upload(&trigger).await.unwrap();
+        let entry = &mut handle.added[0];
+        let Location::InRoot(path) = entry.location.clone() else { panic!("{entry:?}") };
+        match tampering {
+            0 => entry.location = Location::InRoot(StorePath::new(path.as_str().replace("sst", "blob")).unwrap()),
+            1 => entry.location = Location::InRoot(StorePath::new("job-j/cp-1.1-1/operator-op/subtask-0/x").unwrap()),
+            _ => (entry.stored_size_bytes, entry.size_bytes) = (2, 2),
+        }
+        let error = coordinator.acknowledge(handle).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(world.counting_ids().await.is_empty());
+    }
     checkpoint(&coordinator, &[&task]).await;
 }
 

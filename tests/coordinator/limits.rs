@@ -43,6 +43,17 @@ async fn no_more_than_allowed_are_in_flight_and_savepoints_do_not_count() {
 }
 
 #[tokio::test]
+async fn savepoints_in_flight_are_bounded_too() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(5)).await;
+    let trigger = |n: usize| coordinator.trigger_savepoint(&StorePath::new(format!("mine-{n}")).unwrap());
+    for number in 0..icecore::coordinator::MAX_CONCURRENT_CHECKPOINTS {
+        trigger(number).unwrap();
+    }
+    assert_eq!(trigger(1_000).unwrap_err().kind(), ErrorKind::LimitExceeded);
+}
+
+#[tokio::test]
 async fn periodic_checkpoints_keep_their_interval_and_the_pause_after_the_last() {
     let world = World::new();
     let options = CoordinatorOptions { interval: Some(10 * SECOND), min_pause: 4 * SECOND, ..keep(5) };

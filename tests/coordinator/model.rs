@@ -292,7 +292,13 @@ impl Life {
         let steps =
             [Step::Put, Step::Put, Step::Delete, Step::Delete, Step::List, Step::ListItem, Step::Stat, Step::Read];
         let step = steps[self.rng.random_range(0..steps.len())];
-        (step, Rule::on(step).nth(self.rng.random_range(1..6)))
+        if self.rng.random_bool(0.5) {
+            return (step, Rule::on(step).nth(self.rng.random_range(1..6)));
+        }
+        // What the protocol turns on.
+        let places = ["/pins/", "/condemned/", "_metadata", "/shared/", "/epochs"];
+        let place = places[self.rng.random_range(0..places.len())];
+        (step, Rule::on(step).path_contains(place))
     }
 
     fn some_gate(&mut self) -> Gate {

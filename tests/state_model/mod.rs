@@ -1,5 +1,6 @@
 //! Random operations on every kind of keyed state, a backend under test, and a model that is too
 //! simple to be wrong: standard maps of typed values.
+#![allow(dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;

@@ -307,3 +307,41 @@ async fn a_writer_whose_temporary_file_was_removed_cannot_finish() {
     assert_eq!(writer.finish().await.unwrap_err().kind(), ErrorKind::Temporary);
     assert_eq!(bench.store.stat(&path("a/x")).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn an_object_that_is_named_last_is_synced_before_it_is_named_too() {
+    let bench = bench();
+    let mut writer = bench.store.create_unnamed(&path("a")).await.unwrap().unwrap();
+    writer.write(Bytes::from_static(b"bytes")).await.unwrap();
+    writer.finish_as(&path("a/x")).await.unwrap();
+    let log = bench.disk.take();
+    assert_eq!(
+        log,
+        [
+            "mkdir",
+            "mkdir a",
+            "create a/*",
+            "write",
+            "fsync a/*",
+            "rename a/x",
+            "fsync-folder a",
+            "fsync-folder",
+            "fsync-folder .."
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_object_that_is_named_last_takes_no_used_name_and_no_other_folder_and_not_none() {
+    let bench = bench();
+    bench.put("a/x").await.unwrap();
+    for (name, kind) in [("a/x", ErrorKind::AlreadyExists), ("b/x", ErrorKind::InvalidInput)] {
+        let mut writer = bench.store.create_unnamed(&path("a")).await.unwrap().unwrap();
+        writer.write(Bytes::from_static(b"other")).await.unwrap();
+        assert_eq!(writer.finish_as(&path(name)).await.unwrap_err().kind(), kind);
+    }
+    let writer = bench.store.create_unnamed(&path("a")).await.unwrap().unwrap();
+    assert_eq!(writer.finish().await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(bench.files().len(), 2, "more than the folder and its object is left: {:?}", bench.files());
+    assert_eq!(bench.store.read(&path("a/x"), 0..5).await.unwrap(), "bytes");
+}

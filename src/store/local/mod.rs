@@ -40,8 +40,9 @@ use self::disk::{Disk, RealDisk, temporary_name};
 use self::folders::Folders;
 use self::resolve::{Found, resolve};
 use self::walk::Walk;
-use self::writer::{LocalWriter, Unfinished};
-use super::{Child, ObjectMeta, ObjectWriter, Store, StorePath};
+use self::writer::{LocalUnnamed, LocalWriter, Unfinished};
+use super::{Child, ObjectMeta, ObjectWriter, Store, StorePath, UnnamedWriter};
+use crate::buffers::Buffers;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -49,8 +50,14 @@ use crate::error::{Error, ErrorKind, Result};
 /// many writers and asks for another one waits for itself: finish some first.
 pub const MAX_OPEN_WRITERS: usize = 128;
 
+/// How many objects without a name are written at once, beside those.
+pub const MAX_OPEN_UNNAMED_WRITERS: usize = 64;
+
 /// How many other calls work on files at once; more of them wait.
 pub const MAX_CONCURRENT_OPERATIONS: usize = 64;
+
+/// Reads from this size on go into buffers that are used again; smaller ones would keep them busy.
+const REUSED_BUFFER_BYTES: usize = 256 << 10;
 
 /// How many objects a listing fetches in one go.
 const LIST_BATCH_OBJECTS: usize = 1000;
@@ -64,7 +71,9 @@ pub struct LocalStore {
     env: Env,
     folders: Arc<Folders>,
     writers: Arc<Semaphore>,
+    unnamed_writers: Arc<Semaphore>,
     operations: Arc<Semaphore>,
+    buffers: Buffers,
 }
 
 impl LocalStore {
@@ -93,7 +102,9 @@ impl LocalStore {
             env,
             folders: Arc::new(Folders::new(root, disk)),
             writers: Arc::new(Semaphore::new(MAX_OPEN_WRITERS)),
+            unnamed_writers: Arc::new(Semaphore::new(MAX_OPEN_UNNAMED_WRITERS)),
             operations: Arc::new(Semaphore::new(MAX_CONCURRENT_OPERATIONS)),
+            buffers: Buffers::default(),
         })
     }
 
@@ -125,12 +136,7 @@ impl LocalStore {
     ) -> Result<Option<Unfinished>> {
         let (path, name) = (path.clone(), temporary_name(&*self.env.randomness));
         self.run(turns, move |folders, permit| {
-            let (target, found) = resolve(&folders.root, &path, "create an object")?;
-            if !matches!(found, Found::Nothing) {
-                return Err(Error::new(ErrorKind::AlreadyExists, "create an object", "something lies at this name")
-                    .with_object(&path)
-                    .with_advice("no name is ever written twice; another writer used this one"));
-            }
+            let target = unused_place(&folders.root, &path, "create an object")?;
             let mut unfinished = Unfinished::create(folders, target, path, &name, permit)?;
             let Some(bytes) = first else { return Ok(Some(unfinished)) };
             unfinished.write(&[bytes])?;
@@ -158,9 +164,18 @@ impl Store for LocalStore {
         }
     }
 
+    async fn create_unnamed(&self, folder: &StorePath) -> Result<Option<Box<dyn UnnamedWriter>>> {
+        // Stands for the name in messages, and nothing ever lies there.
+        let place = folder.join(&format!("unnamed-{:016x}", self.env.randomness.next_u64()))?;
+        let begun = self.begin(&self.unnamed_writers, &place, None).await?;
+        Ok(begun.map(|unfinished| -> Box<dyn UnnamedWriter> {
+            Box::new(LocalUnnamed::new(LocalWriter::new(self.env.clone(), place, unfinished), folder.clone()))
+        }))
+    }
+
     async fn read(&self, path: &StorePath, range: Range<u64>) -> Result<Bytes> {
-        let path = path.clone();
-        self.run(&self.operations, move |folders, _permit| read(&folders.root, &path, range)).await?
+        let (path, buffers) = (path.clone(), self.buffers.clone());
+        self.run(&self.operations, move |folders, _permit| read(&folders.root, &path, range, &buffers)).await?
     }
 
     async fn stat(&self, path: &StorePath) -> Result<ObjectMeta> {
@@ -249,8 +264,18 @@ fn missing(operation: &'static str, path: &StorePath) -> Error {
     Error::new(ErrorKind::NotFound, operation, "there is no such object").with_object(path)
 }
 
+/// Where a new object goes, if nothing lies there.
+fn unused_place(root: &Path, path: &StorePath, operation: &'static str) -> Result<PathBuf> {
+    match resolve(root, path, operation)? {
+        (place, Found::Nothing) => Ok(place),
+        _ => Err(Error::new(ErrorKind::AlreadyExists, operation, "something lies at this name")
+            .with_object(path)
+            .with_advice("no name is ever written twice; another writer used this one")),
+    }
+}
+
 /// Exactly the bytes `range` of an object.
-fn read(root: &Path, path: &StorePath, range: Range<u64>) -> Result<Bytes> {
+fn read(root: &Path, path: &StorePath, range: Range<u64>, buffers: &Buffers) -> Result<Bytes> {
     use rustix::fs::{Mode, OFlags};
     let operation = "read an object";
     let length = range.end.checked_sub(range.start).ok_or_else(|| {
@@ -277,7 +302,8 @@ fn read(root: &Path, path: &StorePath, range: Range<u64>) -> Result<Bytes> {
     }
     let capacity = usize::try_from(length)
         .map_err(|_| Error::new(ErrorKind::LimitExceeded, operation, "the range does not fit into memory"))?;
-    let mut bytes = Vec::new();
+    let is_reused = capacity >= REUSED_BUFFER_BYTES;
+    let mut bytes = if is_reused { buffers.take() } else { Vec::new() };
     bytes
         .try_reserve_exact(capacity)
         .map_err(|error| Error::new(ErrorKind::LimitExceeded, operation, error.to_string()).with_object(path))?;
@@ -286,5 +312,5 @@ fn read(root: &Path, path: &StorePath, range: Range<u64>) -> Result<Bytes> {
     if bytes.len() != capacity {
         return Err(shorter());
     }
-    Ok(Bytes::from(bytes))
+    Ok(if is_reused { buffers.lend(bytes) } else { Bytes::from(bytes) })
 }

@@ -18,7 +18,7 @@ use super::folders::Folders;
 use super::resolve::write_error;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{ObjectWriter, StorePath};
+use crate::store::{ObjectWriter, StorePath, UnnamedWriter};
 
 /// Pieces are gathered up to this many bytes before they go to a blocking thread.
 const BATCH_BYTES: usize = 4 << 20;
@@ -104,6 +104,13 @@ impl Unfinished {
         self.folders.sync_chain(folder).map_err(|error| {
             Error::new(error.kind(), "finish an object", error.to_string()).with_object(&self.object).with_source(error)
         })
+    }
+
+    /// Decides the name, which must be in the same folder. A name that is in use is refused by the rename, too.
+    fn name(&mut self, path: &StorePath) -> Result<()> {
+        self.target = super::unused_place(&self.folders.root, path, "finish an object")?;
+        self.object = path.clone();
+        Ok(())
     }
 
     fn rename_error(&self, error: io::Error) -> Error {
@@ -217,5 +224,54 @@ impl ObjectWriter for LocalWriter {
             self.env.blocking(move || drop(unfinished)).await?;
         }
         Ok(())
+    }
+}
+
+/// Streams one object whose name is said last. Its temporary file lies in the right folder from the
+/// start, so giving it its name is the same rename.
+#[derive(Debug)]
+pub(super) struct LocalUnnamed {
+    writer: LocalWriter,
+    folder: StorePath,
+}
+
+impl LocalUnnamed {
+    pub(super) fn new(writer: LocalWriter, folder: StorePath) -> Self {
+        Self { writer, folder }
+    }
+}
+
+#[async_trait]
+impl ObjectWriter for LocalUnnamed {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.writer.write(bytes).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        Err(Error::new(ErrorKind::InvalidInput, "finish an object", "it has no name yet").with_object(&self.folder))
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        Box::new(self.writer).abort().await
+    }
+}
+
+#[async_trait]
+impl UnnamedWriter for LocalUnnamed {
+    async fn finish_as(mut self: Box<Self>, path: &StorePath) -> Result<()> {
+        if path.parent().as_ref() != Some(&self.folder) {
+            let message = format!("it was begun in the folder {}", self.folder);
+            return Err(Error::new(ErrorKind::InvalidInput, "finish an object", message).with_object(path));
+        }
+        let mut unfinished = self.writer.settle().await?;
+        let (pieces, path) = (self.writer.take_pending(), path.clone());
+        self.writer
+            .env
+            .blocking(move || {
+                unfinished.name(&path)?;
+                unfinished.write(&pieces)?;
+                unfinished.publish()
+            })
+            .await?
     }
 }

@@ -1,5 +1,6 @@
 //! Freezing an engine's own open database.
 
+use std::io::Read;
 use std::path::Path;
 
 use ::rocksdb::DB;
@@ -10,6 +11,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::CheckpointId;
 use crate::metadata::FileIdentity;
+use crate::rocksfolder::MAX_OPTIONS_BYTES;
 use crate::snapshot::{Hold, LocalSnapshot};
 use crate::task::folder::{FolderOptions, freeze_folder};
 
@@ -82,6 +84,9 @@ fn flushes_atomically(folder: &Path) -> Result<bool> {
         }
     }
     let Some((_, path)) = newest else { return Ok(false) };
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::io(FREEZE, path.display(), error))?;
+    let mut text = String::new();
+    std::fs::File::open(&path)
+        .and_then(|file| file.take(MAX_OPTIONS_BYTES).read_to_string(&mut text))
+        .map_err(|error| Error::io(FREEZE, path.display(), error))?;
     Ok(text.lines().any(|line| line.trim() == "atomic_flush=true"))
 }

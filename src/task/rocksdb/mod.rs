@@ -21,9 +21,10 @@ use crate::restore::{Checkpoint, FetchOptions, RestorePlan};
 use crate::rocksfolder::{ReadOptions, RocksFolder};
 use crate::snapshot::{Hold, LocalFile, LocalSnapshot, Prepare, Snapshotter, Trigger};
 use crate::state::rocksdb::{RocksDbBackend, RocksDbOptions};
-use crate::state::{KeyLayout, KeyedBackend, delegate_backend};
+use crate::state::{KeyLayout, KeyedBackend, delegate_keyed_backend};
 
-/// A subtask that keeps its state in RocksDB.
+/// A subtask that keeps its state in RocksDB. It is a [`KeyedBackend`] itself: typed state is read and
+/// written through a [`crate::state::typed::KeyContext`] over it.
 #[derive(Debug)]
 pub struct RocksDbTask {
     backend: RocksDbBackend,
@@ -90,12 +91,15 @@ impl RocksDbTask {
         let (layout, range) = (self.backend.layout(), self.backend.key_groups());
         let states = self.backend.states();
         let linked = Arc::new(linked);
+        let mut hold = Hold::new(linked.clone());
         let prepare = if trigger.kind == CheckpointKind::Incremental {
             let (linked, snapshotter) = (linked.clone(), self.snapshotter.clone());
             Prepare::new(move || read_linked(&linked.path, layout, range, &snapshotter))
         } else {
-            let (linked, states) = (linked.clone(), states.clone());
-            Prepare::new(move || prepare_full(&linked.path, layout, range, &states))
+            let states = states.clone();
+            let tables = Arc::new(tables::table_folder(linked.path.parent().unwrap_or(Path::new(".")))?);
+            hold = Hold::new((linked.clone(), tables.clone()));
+            Prepare::new(move || prepare_full(&linked.path, tables.path(), layout, range, &states))
         };
         Ok(LocalSnapshot {
             backend: Backend::RocksDb,
@@ -104,7 +108,7 @@ impl RocksDbTask {
             files: Vec::new(),
             prepare: Some(prepare),
             sync_us: u64::try_from((times.flush + times.link).as_micros()).unwrap_or(u64::MAX),
-            hold: Some(Hold::new(linked)),
+            hold: Some(hold),
         })
     }
 
@@ -119,8 +123,9 @@ impl RocksDbTask {
     }
 }
 
-// A task is its backend, too, so that a key context can own it.
-delegate_backend!([] RocksDbTask, this => &this.backend, &mut this.backend);
+impl KeyedBackend for RocksDbTask {
+    delegate_keyed_backend!(self => self.backend);
+}
 
 /// A folder of hard links beside a database, removed when dropped.
 #[derive(Debug)]
@@ -181,13 +186,14 @@ fn groups_of(table: &TableInfo, layout: KeyLayout) -> Option<KeyGroupRange> {
 
 fn prepare_full(
     path: &Path,
+    tables: &Path,
     layout: KeyLayout,
     range: KeyGroupRange,
     states: &[StateSchema],
 ) -> Result<Vec<LocalFile>> {
     let max_parallelism = layout.max_parallelism();
     let frozen = RocksDbBackend::open(path, max_parallelism, range, states, RocksDbOptions::default())?;
-    tables::prepare(&frozen, range)
+    tables::prepare(&frozen, range, tables)
 }
 
 /// Visits the rows of a full checkpoint's tables.

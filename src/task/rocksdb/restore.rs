@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use crate::env::Env;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
 use crate::layout::FileKind;
 use crate::metadata::{Backend, CheckpointKind, StateSchema};
@@ -62,7 +62,8 @@ pub(super) async fn restore(
     let folder = folder.to_owned();
     env.blocking(move || {
         staged.publish()?;
-        target.open(&folder, target.range)
+        // It was opened as a whole before; should it fail now, it must not look like a restored one.
+        target.open(&folder, target.range).inspect_err(|_| drop(fs::remove_dir_all(&folder)))
     })
     .await?
 }
@@ -94,8 +95,9 @@ async fn from_folders(
         return Err(Error::corrupt(RESTORE, &plan.operator, "no subtask of the checkpoint has these key groups"));
     };
     fetch_database(base, checkpoint, staged.path(), env, fetch).await?;
-    if let (Some(wanted), true) = (base.wanted, plan.sources.len() > 1 || !base.is_whole()) {
-        // Whatever else its files hold is covered before any row of another source comes in.
+    if let Some(wanted) = base.wanted {
+        // Whatever else its files hold is covered before any row of another source comes in; and what
+        // RocksDB or the schema refuses is refused before the folder appears (I7).
         let (target, folder) = (target.clone(), staged.path().to_owned());
         env.blocking(move || target.open(&folder, wanted).map(drop)).await??;
     }
@@ -178,11 +180,6 @@ async fn from_key_groups(
     let parent = staged.path().parent().unwrap_or(Path::new("."));
     let fetched = tempfile::tempdir_in(parent).map_err(|error| Error::io(RESTORE, parent.display(), error))?;
     for source in &plan.sources {
-        if source.files.iter().any(|file| file.kind == FileKind::HeapChunk) {
-            return Err(Error::new(ErrorKind::Unsupported, RESTORE, "the checkpoint was written without RocksDB")
-                .with_object(&plan.operator)
-                .with_advice("restore it into a heap backend and take a savepoint with this build"));
-        }
         fetch_files(env, checkpoint, &source.files, fetched.path(), fetch).await?;
     }
     let (target, into) = (target.clone(), staged.path().to_owned());

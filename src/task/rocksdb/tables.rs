@@ -22,7 +22,7 @@ use crate::state::heap::HeapSnapshot;
 use crate::state::rocksdb::RocksDbBackend;
 use crate::state::{KeyedBackend, RowVisitor};
 use crate::store::StorePath;
-use crate::task::full::{FULL_MANIFEST_NAME, FULL_TABLE_NAME, full_key, split_full_key};
+use crate::task::full::{FULL_MANIFEST_NAME, FULL_STATE_NAME, FULL_TABLE_NAME, full_key, read_chunks, split_full_key};
 
 const WRITE: &str = "write a full checkpoint's table";
 const READ: &str = "read a full checkpoint's table";
@@ -60,18 +60,22 @@ impl FrozenRows for RocksDbBackend {
     }
 }
 
-/// Writes one table and MANIFEST a key group that has rows into a temporary folder.
-pub(crate) fn prepare(rows: &dyn FrozenRows, range: KeyGroupRange) -> Result<Vec<LocalFile>> {
-    let folder = tempfile::tempdir().map_err(|error| Error::io(WRITE, "the temporary folder", error))?;
-    let folder = Arc::new(folder);
+/// Makes a folder in `parent` for the tables of one full checkpoint. It has to stay until they were sent.
+pub(crate) fn table_folder(parent: &Path) -> Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix(".icecore-full-").tempdir_in(parent);
+    made.map_err(|error| Error::io(WRITE, parent.display(), error))
+}
+
+/// Writes one table and MANIFEST a key group that has rows; the tables go into `folder`.
+pub(crate) fn prepare(rows: &dyn FrozenRows, range: KeyGroupRange, folder: &Path) -> Result<Vec<LocalFile>> {
     let mut states = rows.schemas();
     // The order of the keys: the name's length comes first.
     states.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
     let mut files = Vec::new();
     for group in range.iter() {
-        let path = folder.path().join(format!("{group}.sst"));
+        let path = folder.join(format!("{group}.sst"));
         if let Some(table) = write_group(rows, &states, group, &path)? {
-            files.extend(group_files(group, table, path, &folder)?);
+            files.extend(group_files(group, table, path)?);
         }
     }
     Ok(files)
@@ -110,12 +114,7 @@ fn write_group(
     Ok(Some(TableMeta::new(ONE_TABLE_NUMBER, size_bytes, bounds.0, bounds.1, [0, 0])))
 }
 
-fn group_files(
-    group: KeyGroup,
-    table: TableMeta,
-    path: PathBuf,
-    folder: &Arc<tempfile::TempDir>,
-) -> Result<[LocalFile; 2]> {
+fn group_files(group: KeyGroup, table: TableMeta, path: PathBuf) -> Result<[LocalFile; 2]> {
     let name = |file: &str| StorePath::new(format!("{}/{file}", key_group_folder(group)));
     let info = TableInfo {
         column_family: DEFAULT_COLUMN_FAMILY.into(),
@@ -128,8 +127,6 @@ fn group_files(
     let size_bytes = table.size_bytes;
     let built = FolderVersion::of_one_table(table, BYTEWISE_COMPARATOR).build_manifest()?;
     let manifest = Bytes::from(built.manifest);
-    // The folder stays for as long as a file in it may still be read.
-    let folder = folder.clone();
     let file = |local_name, kind, source, table| LocalFile {
         local_name,
         kind,
@@ -139,10 +136,7 @@ fn group_files(
         key_groups: KeyGroupRange::new(group, group),
         table,
     };
-    let manifest = FileSource::Made(Arc::new(move || {
-        let _kept = &folder;
-        Ok(manifest.clone())
-    }));
+    let manifest = FileSource::Made(Arc::new(move || Ok(manifest.clone())));
     Ok([
         file(name(FULL_TABLE_NAME)?, FileKind::Sst, FileSource::Path { path, size_bytes }, Some(info)),
         file(name(FULL_MANIFEST_NAME)?, FileKind::Manifest, manifest, None),
@@ -159,13 +153,17 @@ fn table_options() -> Options {
 }
 
 /// Visits every row of the tables in `folder/keygroup-<k>`: makes each a database by giving its files
-/// the names that RocksDB looks for, and opens that.
+/// the names that RocksDB looks for, and opens that. Chunks of a build without RocksDB are read, too.
 pub(crate) fn read_tables(folder: &Path, visit: &mut FullRowVisitor<'_>) -> Result<()> {
     let fail = |error| Error::io(READ, folder.display(), error);
     for entry in fs::read_dir(folder).map_err(fail)? {
         let group = entry.map_err(fail)?.path();
+        let chunks = group.join(FULL_STATE_NAME);
         if group.join(FULL_TABLE_NAME).exists() {
             read_group(&group, visit)?;
+        } else if chunks.exists() {
+            let opened = fs::File::open(&chunks).map_err(|error| Error::io(READ, chunks.display(), error))?;
+            read_chunks(opened, visit).map_err(|error| error.with_object(chunks.display()))?;
         }
     }
     Ok(())
@@ -177,6 +175,7 @@ fn read_group(group: &Path, visit: &mut FullRowVisitor<'_>) -> Result<()> {
     fs::rename(group.join(FULL_TABLE_NAME), group.join(table_name(ONE_TABLE_NUMBER))).map_err(fail)?;
     fs::rename(group.join(FULL_MANIFEST_NAME), group.join(&manifest)).map_err(fail)?;
     fs::write(group.join("CURRENT"), format!("{manifest}\n")).map_err(fail)?;
+    // Every table was verified by its hash when it was fetched.
     let db = DB::open_for_read_only(&Options::default(), group, false).map_err(|error| failed(READ, group, &error))?;
     for row in db.iterator(IteratorMode::Start) {
         let (key, value) = row.map_err(|error| failed(READ, group, &error))?;

@@ -1,0 +1,315 @@
+//! Upload to, and restore from, a local folder, against copying the same files plainly.
+//!
+//! ```text
+//! cargo bench --bench transfer                               # 1 GiB in files of 64 MiB, and 2,000 of 64 KiB
+//! ICECORE_BENCH_QUICK=1 cargo bench --bench transfer         # 256 MiB, fewer rounds
+//! ```
+//! Two plain copies are raced. *One pass* is the strictest: each file is read once into a reused
+//! buffer, hashed and written from there, synced; the folder is synced at the end. *Copy, then hash*
+//! is what a script does (`cp`, `sync`, `sha256sum`). Each runs on one thread and on as many as icecore
+//! has transfers at once. icecore's side is whole: plan, hash, ask the registry, write, sync, rename, sync the
+//! folder, and for a restore fetch, hash, write, sync, publish the folder.
+//!
+//! All sides take turns within a round, in one order in even rounds and in the other in odd ones.
+//! What counts is the median over rounds of plain time / icecore's time.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use icecore::env::Env;
+use icecore::layout::{
+    CheckpointFolder, CheckpointId, ContentHash, Epoch, FileKind, JobId, JobLayout, OperatorId, SubtaskName, Uid,
+};
+use icecore::metadata::{Backend, CheckpointKind, CheckpointMetadata, FileEntry};
+use icecore::registry::Registry;
+use icecore::restore::{Checkpoint, FetchOptions, restore_folder};
+use icecore::snapshot::{
+    FileSource, Known, LocalFile, LocalSnapshot, Placing, RegistryBroker, Snapshotter, SnapshotterOptions, Trigger,
+};
+use icecore::store::{LocalStore, StorePath, StoreRef};
+use icecore::transfer::{SMALL_FILE_BYTES, TransferLimits};
+use sha2::{Digest as _, Sha256};
+use support::Samples;
+use support::chart::BarChart;
+use tokio::runtime::Runtime;
+
+const LARGE_FILE_BYTES: usize = 64 << 20;
+const TINY_FILE_BYTES: usize = 64 << 10;
+const SMALL_FILES: usize = 2_000;
+const COPY_BUFFER_BYTES: usize = 1 << 20;
+
+/// Files to move, by name.
+struct Corpus {
+    label: &'static str,
+    folder: PathBuf,
+    names: Vec<String>,
+    file_bytes: usize,
+}
+
+impl Corpus {
+    fn make(label: &'static str, folder: PathBuf, files: usize, file_bytes: usize) -> Self {
+        fs::create_dir(&folder).unwrap();
+        let mut names = Vec::new();
+        for number in 0..files {
+            let name = format!("{number:06}.sst");
+            fs::write(folder.join(&name), support::noise(number as u64, file_bytes)).unwrap();
+            names.push(name);
+        }
+        File::open(&folder).unwrap().sync_all().unwrap();
+        Self { label, folder, names, file_bytes }
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.names.len() * self.file_bytes
+    }
+
+    /// How many of these files icecore moves at once.
+    fn parallelism(&self) -> usize {
+        let limits = TransferLimits::default();
+        if self.file_bytes as u64 <= SMALL_FILE_BYTES { limits.small_parallelism } else { limits.parallelism }
+    }
+}
+
+/// One pass: read, hash, write, sync.
+fn copy_in_one_pass(from: &Path, to: &Path, buffer: &mut [u8]) -> ContentHash {
+    let (mut source, mut target) = (File::open(from).unwrap(), File::create_new(to).unwrap());
+    let mut hasher = Sha256::new();
+    loop {
+        let got = source.read(buffer).unwrap();
+        if got == 0 {
+            break;
+        }
+        hasher.update(&buffer[..got]);
+        target.write_all(&buffer[..got]).unwrap();
+    }
+    target.sync_all().unwrap();
+    ContentHash(hasher.finalize().into())
+}
+
+/// Two passes: the kernel's own copy and a sync, then SHA-256 of the source.
+fn copy_then_hash(from: &Path, to: &Path, buffer: &mut [u8]) -> ContentHash {
+    fs::copy(from, to).unwrap();
+    File::open(to).unwrap().sync_all().unwrap();
+    let mut source = File::open(from).unwrap();
+    let mut hasher = Sha256::new();
+    loop {
+        let got = source.read(buffer).unwrap();
+        if got == 0 {
+            break;
+        }
+        hasher.update(&buffer[..got]);
+    }
+    ContentHash(hasher.finalize().into())
+}
+
+type CopyOne = fn(&Path, &Path, &mut [u8]) -> ContentHash;
+
+fn copy_all(corpus: &Corpus, target: &Path, threads: usize, copy_one: CopyOne) -> Duration {
+    let start = Instant::now();
+    fs::create_dir(target).unwrap();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut buffer = vec![0; COPY_BUFFER_BYTES];
+                while let Some(name) = corpus.names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    std::hint::black_box(copy_one(&corpus.folder.join(name), &target.join(name), &mut buffer));
+                }
+            });
+        }
+    });
+    File::open(target).unwrap().sync_all().unwrap();
+    let time = start.elapsed();
+    fs::remove_dir_all(target).unwrap();
+    time
+}
+
+/// What icecore made of a corpus, to be restored.
+struct Uploaded {
+    store: StoreRef,
+    root: PathBuf,
+    files: Vec<FileEntry>,
+}
+
+const EPOCH: Epoch = Epoch { counter: 1, uid: Uid(1) };
+
+fn upload(runtime: &Runtime, corpus: &Corpus, root: &Path) -> (Duration, Uploaded) {
+    runtime.block_on(async {
+        let env = Env::system().unwrap();
+        let store: StoreRef = Arc::new(LocalStore::open(root, env.clone()).unwrap());
+        let layout = JobLayout::new(JobId::new("bench").unwrap()).unwrap();
+        let registry = Registry::new();
+        registry.begin_pending(CheckpointId(1)).unwrap();
+        let broker = Arc::new(RegistryBroker::new(registry, layout.clone(), env.clone()));
+        let subtask = SubtaskName { operator: OperatorId::new("op").unwrap(), index: 0 };
+        let limits = TransferLimits::default();
+        let options = SnapshotterOptions { limits, ..SnapshotterOptions::default() };
+        let snapshotter = Snapshotter::new(subtask, Arc::clone(&store), env, broker, options);
+        let snapshot = LocalSnapshot {
+            backend: Backend::RocksDb,
+            key_groups: None,
+            states: Vec::new(),
+            files: corpus.names.iter().map(|name| local_file(corpus, name)).collect(),
+            prepare: None,
+            sync_us: 0,
+            hold: None,
+        };
+        let folder = CheckpointFolder { checkpoint: CheckpointId(1), epoch: EPOCH };
+        let trigger = Trigger {
+            checkpoint: CheckpointId(1),
+            epoch: EPOCH,
+            generation: 0,
+            kind: CheckpointKind::Incremental,
+            base: None,
+            folder: layout.checkpoint(folder).unwrap(),
+            triggered_at_unix_ms: 0,
+        };
+        let start = Instant::now();
+        let handle = snapshotter.upload(&trigger, snapshot).await.unwrap();
+        let time = start.elapsed();
+        assert_eq!(handle.stats.uploaded_bytes, corpus.size_bytes() as u64);
+        (time, Uploaded { store, root: root.to_path_buf(), files: handle.added })
+    })
+}
+
+fn local_file(corpus: &Corpus, name: &str) -> LocalFile {
+    LocalFile {
+        local_name: StorePath::new(name).unwrap(),
+        kind: FileKind::Sst,
+        source: FileSource::Path { path: corpus.folder.join(name), size_bytes: corpus.file_bytes as u64 },
+        placing: Placing::Shared,
+        known: Known::No,
+        key_groups: None,
+        table: None,
+    }
+}
+
+fn restore(runtime: &Runtime, uploaded: &Uploaded, target: &Path) -> Duration {
+    let metadata = CheckpointMetadata {
+        job: JobId::new("bench").unwrap(),
+        checkpoint: CheckpointId(1),
+        epoch: EPOCH,
+        kind: CheckpointKind::Incremental,
+        triggered_at_unix_ms: 0,
+        max_parallelism: 128,
+        writer: "bench".to_owned(),
+        operators: Vec::new(),
+        sources: Vec::new(),
+        properties: Default::default(),
+    };
+    let checkpoint = Checkpoint { store: Arc::clone(&uploaded.store), folder: None, metadata: Arc::new(metadata) };
+    let options = FetchOptions::default();
+    let time = runtime.block_on(async {
+        let env = Env::system().unwrap();
+        let start = Instant::now();
+        restore_folder(&env, &checkpoint, &uploaded.files, target, &options).await.unwrap();
+        start.elapsed()
+    });
+    fs::remove_dir_all(target).unwrap();
+    time
+}
+
+const SIDES: [&str; 6] = [
+    "one pass, parallel",
+    "one pass, 1 thread",
+    "copy then hash, parallel",
+    "copy then hash, 1 thread",
+    "icecore upload",
+    "icecore restore",
+];
+
+fn run_side(
+    side: usize,
+    runtime: &Runtime,
+    corpus: &Corpus,
+    work: &Path,
+    parallelism: usize,
+    last: &mut Option<Uploaded>,
+) -> Duration {
+    let target = work.join("target");
+    match side {
+        0 => copy_all(corpus, &target, parallelism, copy_in_one_pass),
+        1 => copy_all(corpus, &target, 1, copy_in_one_pass),
+        2 => copy_all(corpus, &target, parallelism, copy_then_hash),
+        3 => copy_all(corpus, &target, 1, copy_then_hash),
+        4 => {
+            if let Some(old) = last.take() {
+                fs::remove_dir_all(&old.root).unwrap();
+            }
+            let (time, uploaded) = upload(runtime, corpus, &work.join("store"));
+            *last = Some(uploaded);
+            time
+        }
+        _ => restore(runtime, last.as_ref().unwrap(), &target),
+    }
+}
+
+fn race(runtime: &Runtime, corpus: &Corpus, work: &Path, rounds: usize) -> Vec<Samples> {
+    let parallelism = corpus.parallelism();
+    let mut samples = vec![Samples::default(); SIDES.len()];
+    let mut last = None;
+    // The first round warms caches up and is not counted; its restore needs an upload before it.
+    for round in 0..=rounds {
+        let order: Vec<usize> =
+            if round % 2 == 0 { (0..SIDES.len()).collect() } else { (0..SIDES.len()).rev().collect() };
+        for side in order {
+            let time = run_side(side, runtime, corpus, work, parallelism, &mut last);
+            if round > 0 {
+                samples[side].push(time);
+            }
+        }
+    }
+    fs::remove_dir_all(last.unwrap().root).unwrap();
+    samples
+}
+
+fn report(corpus: &Corpus, samples: &[Samples]) -> (String, Vec<f64>) {
+    let megabytes = corpus.size_bytes() as f64 / 1e6;
+    println!("\n{} ({:.0} MB), {} transfers at once", corpus.label, megabytes, corpus.parallelism());
+    println!("{:<26} {:>24} {:>8}", "", "ms: median (min-max)", "MB/s");
+    for (side, times) in SIDES.iter().zip(samples) {
+        let (median, min, max) = (times.median() * 1e3, times.min() * 1e3, times.max() * 1e3);
+        let range = format!("{median:.0} ({min:.0}-{max:.0})");
+        println!("{side:<26} {range:>24} {:>8.0}", megabytes / times.median());
+    }
+    for ours in [4, 5] {
+        for theirs in 0..4 {
+            let ratios = samples[ours].ratios_to(&samples[theirs]);
+            let (median, min, max) = (ratios.median(), ratios.min(), ratios.max());
+            println!("{:<16} / {:<26} {median:>5.2} x ({min:.2}-{max:.2})", SIDES[ours], SIDES[theirs]);
+        }
+    }
+    (corpus.label.to_owned(), samples.iter().map(|times| megabytes / times.median()).collect())
+}
+
+fn main() {
+    if !support::is_bench_run() {
+        return;
+    }
+    let (large_files, rounds) = if support::is_quick() { (4, 5) } else { (16, 11) };
+    let work = support::work_folder();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut groups = Vec::new();
+    for (label, files, file_bytes, rounds) in [
+        ("files of 64 MiB", large_files, LARGE_FILE_BYTES, rounds),
+        ("2,000 files of 64 KiB", SMALL_FILES, TINY_FILE_BYTES, rounds.min(5)),
+    ] {
+        let corpus = Corpus::make(label, work.path().join("source"), files, file_bytes);
+        let samples = race(&runtime, &corpus, work.path(), rounds);
+        groups.push(report(&corpus, &samples));
+        fs::remove_dir_all(&corpus.folder).unwrap();
+    }
+    let chart = BarChart {
+        title: "Moving files to and from a local folder, synced and hashed",
+        unit: "MB/s",
+        series: &SIDES,
+        groups,
+    };
+    chart.write(&support::output_folder().join("transfer.svg"));
+}

@@ -1,0 +1,34 @@
+//! Every example runs to its end and says what it should.
+
+use std::process::Command;
+
+/// Runs an example as a reader would. It was built with these very features, so nothing is built anew
+/// after a `cargo test`.
+fn runs(name: &str, says: &str) {
+    let mut features = vec!["rocksdb", "test-support"];
+    features.extend(cfg!(feature = "memory").then_some("memory"));
+    features.extend(cfg!(feature = "cli").then_some("cli"));
+    let output = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--features", &features.join(","), "--example", name])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains(says), "{text}");
+}
+
+#[test]
+fn a_writer_with_its_own_database_checkpoints_crashes_and_goes_on() {
+    runs("rocksdb_writer", "went on to 40000 orders");
+}
+
+#[test]
+fn a_heap_engine_goes_on_with_three_subtasks_as_if_nothing_had_happened() {
+    runs("heap_engine", "as if nothing had happened");
+}
+
+#[test]
+fn a_store_of_one_s_own_conforms() {
+    runs("custom_store", "");
+}
