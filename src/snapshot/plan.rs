@@ -171,7 +171,7 @@ mod tests {
         private.location = crate::metadata::Location::InCheckpoint(private.local_name.clone());
         let base = FileSet::from_entries([private]);
         let files = vec![local("1.state", Known::UnchangedSince(CheckpointId(2)))];
-        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(2), &base)));
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(2), &base)), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len()), (0, 1));
     }
 
