@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cargo bench --bench transfer                               # 1 GiB in files of 64 MiB, and 2,000 of 64 KiB
-//! ICECORE_BENCH_QUICK=1 cargo bench --bench transfer         # 256 MiB, fewer rounds
+//! ICECORE_BENCH_QUICK=1 cargo bench --bench transfer         # 256 MiB, 400 files, fewer rounds
+//! cargo bench --bench transfer -- KiB                        # the small files alone
 //! ```
 //! Two plain copies are raced. *One pass* is the strictest: each file is read once into a reused
 //! buffer, hashed and written from there, synced; the folder is synced at the end. *Copy, then hash*
@@ -41,7 +42,6 @@ use tokio::runtime::Runtime;
 
 const LARGE_FILE_BYTES: usize = 64 << 20;
 const TINY_FILE_BYTES: usize = 64 << 10;
-const SMALL_FILES: usize = 2_000;
 const COPY_BUFFER_BYTES: usize = 1 << 20;
 
 /// Files to move, by name.
@@ -271,7 +271,7 @@ fn race(runtime: &Runtime, corpus: &Corpus, work: &Path, rounds: usize) -> Vec<S
 
 fn report(corpus: &Corpus, samples: &[Samples]) -> (String, Vec<f64>) {
     let megabytes = corpus.size_bytes() as f64 / 1e6;
-    println!("\n{} ({:.0} MB), {} transfers at once", corpus.label, megabytes, corpus.parallelism());
+    println!("\n{} {} ({megabytes:.0} MB), {} at once", corpus.names.len(), corpus.label, corpus.parallelism());
     println!("{:<26} {:>24} {:>8}", "", "ms: median (min-max)", "MB/s");
     for (side, times) in SIDES.iter().zip(samples) {
         let (median, min, max) = (times.median() * 1e3, times.min() * 1e3, times.max() * 1e3);
@@ -292,14 +292,18 @@ fn main() {
     if !support::is_bench_run() {
         return;
     }
-    let (large_files, rounds) = if support::is_quick() { (4, 5) } else { (16, 11) };
+    let (large_files, small_files, rounds) = if support::is_quick() { (4, 400, 5) } else { (16, 2_000, 11) };
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let work = support::work_folder();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let mut groups = Vec::new();
     for (label, files, file_bytes, rounds) in [
         ("files of 64 MiB", large_files, LARGE_FILE_BYTES, rounds),
-        ("2,000 files of 64 KiB", SMALL_FILES, TINY_FILE_BYTES, rounds.min(5)),
+        ("files of 64 KiB", small_files, TINY_FILE_BYTES, rounds.min(5)),
     ] {
+        if only.as_ref().is_some_and(|only| !label.contains(only.as_str())) {
+            continue;
+        }
         let corpus = Corpus::make(label, work.path().join("source"), files, file_bytes);
         let samples = race(&runtime, &corpus, work.path(), rounds);
         groups.push(report(&corpus, &samples));
