@@ -272,6 +272,7 @@ impl Task {
             states: Vec::new(),
             files: self.local_files(),
             sync_us: 1,
+            prepare: None,
             hold: None,
         }
     }
