@@ -6,6 +6,7 @@ SHELL := /bin/bash
 FEATURES := rocksdb,memory,cli,test-support
 # Everything a build needs: see scripts/setup. It installs what is missing, or says how.
 READY = eval "$$(scripts/setup)"
+CACHE := $(or $(ICECORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/icecore)
 BUILDING = echo "building icecore and its dependencies: about 6 minutes on 2 cores the first time, seconds later" >&2
 
 .PHONY: help demo test test-quick examples lint doc fuzz bench release
@@ -20,7 +21,7 @@ test: ## All tests, against the real RocksDB.
 	@$(READY); $(BUILDING); scripts/test $(FEATURES)
 
 test-quick: ## The tests that need no RocksDB; nothing is installed, RocksDB is neither built nor fetched.
-	cargo test --features memory,test-support
+	CARGO_TARGET_DIR=$(CACHE)/target cargo test --features memory,test-support
 
 lint: ## rustfmt, clippy and rustdoc with warnings denied; the rules of the house.
 	@$(READY); scripts/lint $(FEATURES)
