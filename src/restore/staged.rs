@@ -52,10 +52,12 @@ impl StagedFolder {
         refuse_content(&self.target)?;
         // Replaces an empty folder; fails on anything else, which is what all or nothing wants.
         fs::rename(&self.staging, &self.target).map_err(fail)?;
-        if let Some(parent) = self.target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(fail)?;
-        }
         self.published = true;
+        if let Some(parent) = self.target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(|error| {
+                fail(error).with_advice("the folder is there, complete and verified; only a power cut could undo it")
+            })?;
+        }
         Ok(())
     }
 }
