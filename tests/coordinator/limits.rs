@@ -32,12 +32,12 @@ async fn no_more_than_allowed_are_in_flight_and_savepoints_do_not_count() {
     let world = World::new();
     let coordinator = world.coordinator(1, CoordinatorOptions { max_concurrent: 2, ..keep(5) }).await;
     let task = world.task(&coordinator, 0, 1);
-    coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).unwrap();
+    coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).await.unwrap();
     coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let second = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let error = coordinator.trigger(CheckpointKind::Incremental).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
-    coordinator.trigger_savepoint(&StorePath::new("mine-too").unwrap()).unwrap();
+    coordinator.trigger_savepoint(&StorePath::new("mine-too").unwrap()).await.unwrap();
     finish(&coordinator, &[&task], &second).await;
     coordinator.trigger(CheckpointKind::Incremental).unwrap();
 }
@@ -46,11 +46,12 @@ async fn no_more_than_allowed_are_in_flight_and_savepoints_do_not_count() {
 async fn savepoints_in_flight_are_bounded_too() {
     let world = World::new();
     let coordinator = world.coordinator(1, keep(5)).await;
-    let trigger = |n: usize| coordinator.trigger_savepoint(&StorePath::new(format!("mine-{n}")).unwrap());
+    let path = |n: usize| StorePath::new(format!("mine-{n}")).unwrap();
     for number in 0..icecore::coordinator::MAX_CONCURRENT_CHECKPOINTS {
-        trigger(number).unwrap();
+        coordinator.trigger_savepoint(&path(number)).await.unwrap();
     }
-    assert_eq!(trigger(1_000).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    let error = coordinator.trigger_savepoint(&path(1_000)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
 }
 
 #[tokio::test]
