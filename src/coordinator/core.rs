@@ -183,8 +183,9 @@ impl Coordinator {
     /// The newest complete checkpoint, read and decoded: what a recovery restores.
     ///
     /// # Errors
-    /// As [`read_checkpoint`]; [`ErrorKind::Blocked`] if what counts is not known. One that is damaged is never passed over in silence: the advice names
-    /// the newest that is sound. `Ok(None)` if there is none yet.
+    /// As [`read_checkpoint`]; [`ErrorKind::Blocked`] if what counts is not known. One that is damaged
+    /// is never passed over in silence: the advice names the newest that is sound. `Ok(None)` if there
+    /// is none yet.
     pub async fn latest(&self) -> Result<Option<Checkpoint>> {
         let newest = {
             let view = self.view.lock().await;

@@ -6,8 +6,8 @@ use crate::layout::{CheckpointFolder, CheckpointId};
 
 /// Told what became of each checkpoint, in the order in which it became so.
 ///
-/// To keep that order, `complete` and `subsumed` are called while the coordinator commits or deletes:
-/// until they return, no other checkpoint completes. They may call what is not `async` of the
+/// To keep that order, listeners are called while the coordinator commits or deletes: until they
+/// return, no other checkpoint completes and nothing is dropped. They may call what is not `async` of the
 /// coordinator (`trigger`, `abort`, `completed`), but must not block, and above all not until
 /// something `async` of it has ended, which would wait for them for ever.
 pub trait CheckpointListener: fmt::Debug + Send + Sync + 'static {

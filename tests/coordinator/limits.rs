@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use icecore::ErrorKind;
-use icecore::coordinator::{CoordinatorOptions, RetentionPolicy};
+use icecore::coordinator::{Acknowledged, CoordinatorOptions, RetentionPolicy};
 use icecore::metadata::CheckpointKind;
+use icecore::snapshot::SnapshotStats;
 use icecore::store::StorePath;
 
 use crate::support::*;
@@ -52,6 +53,23 @@ async fn savepoints_in_flight_are_bounded_too() {
     }
     let error = coordinator.trigger_savepoint(&path(1_000)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+}
+
+#[tokio::test]
+async fn figures_that_subtasks_made_up_do_not_overflow() {
+    let world = World::new();
+    let coordinator = world.coordinator(2, keep(5)).await;
+    let (a, b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
+    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
+    let mut stats = SnapshotStats::default();
+    for task in [&a, &b] {
+        let mut handle = task.upload(&trigger).await.unwrap();
+        handle.stats.uploaded_bytes = u64::MAX;
+        if let Acknowledged::Complete(_, sum) = coordinator.acknowledge(handle).await.unwrap() {
+            stats = sum;
+        }
+    }
+    assert_eq!(stats.uploaded_bytes, u64::MAX);
 }
 
 #[tokio::test]
