@@ -81,7 +81,7 @@
 //! | [`store`] | the one door to storage, local folders, and the suite your own store can run |
 //! | [`ownership`], [`gc`] | claims and fencing; plans of deletion: for tools |
 //! | [`registry`], [`metadata`], [`layout`], [`keygroup`], [`rocksfolder`], [`transfer`] | the parts below |
-//! | [`env`] | spawning, time and randomness come in here |
+//! | [`mod@env`] | spawning, time and randomness come in here |
 //!
 //! `docs/architecture.md` is the map, `docs/semantics.md` the promises, `docs/protocol.md` why they
 //! hold, `docs/format.md` the bytes.

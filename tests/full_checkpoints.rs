@@ -27,7 +27,10 @@ async fn churned(kind: Kind, parallelism: u32) -> Cluster {
 }
 
 /// Every row that the tasks hold, by key group.
-fn rows_by_group(cluster: &mut Cluster) -> BTreeMap<KeyGroup, BTreeSet<(String, Vec<u8>, Vec<u8>)>> {
+/// State, key and value.
+type Row = (String, Vec<u8>, Vec<u8>);
+
+fn rows_by_group(cluster: &mut Cluster) -> BTreeMap<KeyGroup, BTreeSet<Row>> {
     let mut all: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for task in &mut cluster.tasks {
         let layout = task.context.backend().layout();

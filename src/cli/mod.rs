@@ -3,7 +3,7 @@
 //!
 //! Commands that only read (`list`, `show`, `verify`, `restore`, `diff`, `du`, `why`, `export`, every
 //! `--dry-run`) claim nothing and change nothing in the store. Commands that change a job act as its
-//! owner or ask the one that lives ([`owner`], M1-M3 of `docs/protocol.md`).
+//! owner or ask the one that lives (`owner`, M1-M3 of `docs/protocol.md`).
 //!
 //! What a command prints is made whole before it is printed: a report a file, as a table for people
 //! and as JSON for programs, from one value, so that the two cannot disagree.

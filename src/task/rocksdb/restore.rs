@@ -14,7 +14,7 @@ use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
 use crate::layout::FileKind;
-use crate::metadata::{Backend, CheckpointKind, StateSchema};
+use crate::metadata::{Backend, CheckpointKind, StateSchema, total_bytes};
 use crate::restore::{Checkpoint, FetchOptions, RestorePlan, RestoreSource, StagedFolder, fetch_files};
 use crate::rocksfolder::{FolderVersion, table_name};
 use crate::snapshot::Snapshotter;
@@ -90,7 +90,7 @@ async fn from_folders(
     if let Some(source) = plan.sources.iter().find(|source| source.backend != Backend::RocksDb) {
         return Err(full::wrong_backend(plan, source.backend));
     }
-    let size_bytes = |source: &&RestoreSource| source.files.iter().map(|file| file.size_bytes).sum::<u64>();
+    let size_bytes = |source: &&RestoreSource| total_bytes(source.files.iter().map(|file| file.size_bytes));
     let Some(base) = plan.sources.iter().max_by_key(size_bytes) else {
         return Err(Error::corrupt(RESTORE, &plan.operator, "no subtask of the checkpoint has these key groups"));
     };
@@ -99,7 +99,9 @@ async fn from_folders(
         // Whatever else its files hold is covered before any row of another source comes in; and what
         // RocksDB or the schema refuses is refused before the folder appears (I7).
         let (target, folder) = (target.clone(), staged.path().to_owned());
-        env.blocking(move || target.open(&folder, wanted).map(drop)).await??;
+        // Flushed in so many words: without a log the tombstones are only in memory, and closing a
+        // database tells nobody that it could not write them. Deleted rows would come back (I10).
+        env.blocking(move || target.open(&folder, wanted)?.flush_all()).await??;
     }
     for source in plan.sources.iter().filter(|source| source.subtask != base.subtask) {
         let folder = tempfile::tempdir_in(staged.path().parent().unwrap_or(Path::new(".")))
