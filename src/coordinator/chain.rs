@@ -33,7 +33,7 @@ pub(super) struct Step {
     /// Objects that lost one, with the checkpoint that tenancy began at.
     pub(super) removed: Vec<(SharedName, CheckpointId)>,
     /// The tenancies themselves, for [`Chain::advance`].
-    tenants: Tenants,
+    pub(super) tenants: Tenants,
 }
 
 /// Whose tenancies begin and end.
@@ -41,13 +41,6 @@ pub(super) struct Step {
 pub(super) struct Tenants {
     begin: Vec<Tenant>,
     end: Vec<Tenant>,
-}
-
-impl Step {
-    /// What the registry is told, and what the chain is told if the registry takes it.
-    pub(super) fn into_parts(self) -> (Vec<(SharedName, u64)>, Vec<(SharedName, CheckpointId)>, Tenants) {
-        (self.added, self.removed, self.tenants)
-    }
 }
 
 /// Tells the files of one checkpoint apart.

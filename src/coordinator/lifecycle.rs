@@ -224,9 +224,9 @@ impl Coordinator {
                 superseded.extend(older.map(|(older, _)| *older));
             }
             if completed.kind == CheckpointKind::Incremental {
-                let (added, removed, tenants) = state.chain.step_to(&self.layout, &completed.files).into_parts();
-                self.registry.register(id, added, removed)?;
-                state.chain.advance(id, &completed.files, tenants);
+                let step = state.chain.step_to(&self.layout, &completed.files);
+                self.registry.register(id, step.added, step.removed)?;
+                state.chain.advance(id, &completed.files, step.tenants);
             }
             state.committing.remove(&id);
             let unreferenced = self.registry.finish_pending(id);
