@@ -32,6 +32,15 @@ pub(super) struct Step {
     pub(super) added: Vec<(SharedName, u64)>,
     /// Objects that lost one, with the checkpoint that tenancy began at.
     pub(super) removed: Vec<(SharedName, CheckpointId)>,
+    /// The tenancies themselves, for [`Chain::advance`].
+    pub(super) tenants: Tenants,
+}
+
+/// Whose tenancies begin and end.
+#[derive(Debug, Default)]
+pub(super) struct Tenants {
+    begin: Vec<Tenant>,
+    end: Vec<Tenant>,
 }
 
 /// Tells the files of one checkpoint apart.
@@ -50,37 +59,30 @@ impl Chain {
         Self { head, since }
     }
 
-    /// Moves the head to `next`, the files of checkpoint `id`.
-    pub(super) fn advance(
-        &mut self,
-        layout: &JobLayout,
-        id: CheckpointId,
-        next: &BTreeMap<SubtaskName, FileSet>,
-    ) -> Step {
+    /// The step from the head to `next`. The head stays: the registry may refuse the step.
+    pub(super) fn step_to(&self, layout: &JobLayout, next: &BTreeMap<SubtaskName, FileSet>) -> Step {
         let mut step = Step::default();
         let empty = FileSet::default();
-        let gone: Vec<SubtaskName> = self.head.keys().filter(|subtask| !next.contains_key(*subtask)).cloned().collect();
-        for subtask in gone {
-            if let Some(files) = self.head.remove(&subtask) {
-                self.change(layout, id, &subtask, &files, &empty, &mut step);
-            }
+        for (subtask, files) in self.head.iter().filter(|(subtask, _)| !next.contains_key(*subtask)) {
+            self.change(layout, subtask, files, &empty, &mut step);
         }
         for (subtask, files) in next {
-            let old = self.head.insert(subtask.clone(), files.clone()).unwrap_or_default();
-            self.change(layout, id, subtask, &old, files, &mut step);
+            self.change(layout, subtask, self.head.get(subtask).unwrap_or(&empty), files, &mut step);
         }
         step
     }
 
-    fn change(
-        &mut self,
-        layout: &JobLayout,
-        id: CheckpointId,
-        subtask: &SubtaskName,
-        old: &FileSet,
-        new: &FileSet,
-        step: &mut Step,
-    ) {
+    /// Moves the head to `next`, the files of checkpoint `id`, to which [`Chain::step_to`] led.
+    pub(super) fn advance(&mut self, id: CheckpointId, next: &BTreeMap<SubtaskName, FileSet>, tenants: Tenants) {
+        // The ends first: a name whose object changes ends one tenancy and begins another.
+        for tenant in &tenants.end {
+            self.since.remove(tenant);
+        }
+        self.since.extend(tenants.begin.into_iter().map(|tenant| (tenant, id)));
+        self.head.clone_from(next);
+    }
+
+    fn change(&self, layout: &JobLayout, subtask: &SubtaskName, old: &FileSet, new: &FileSet, step: &mut Step) {
         let change = new.since(old);
         // An entry may change and its object stay (RocksDB moved the table to another level): then
         // the tenancy goes on, as it does in a registry that is rebuilt.
@@ -91,16 +93,17 @@ impl Chain {
             if let Some(name) = shared_name(layout, &entry)
                 && !stays(new, &entry, name)
             {
-                let key = (subtask.clone(), entry.local_name.clone());
-                step.removed.push((name, self.since.remove(&key).unwrap_or_default()));
+                let tenant = (subtask.clone(), entry.local_name.clone());
+                step.removed.push((name, self.since.get(&tenant).copied().unwrap_or_default()));
+                step.tenants.end.push(tenant);
             }
         }
         for entry in change.added {
             if let Some(name) = shared_name(layout, &entry)
                 && !stays(old, &entry, name)
             {
-                self.since.insert((subtask.clone(), entry.local_name.clone()), id);
                 step.added.push((name, entry.stored_size_bytes));
+                step.tenants.begin.push((subtask.clone(), entry.local_name.clone()));
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{self, GcPlan, GcReport, Judge, Progress, SweepScope};
 use crate::layout::{CheckpointFolder, CheckpointId, RefName, SharedName};
 use crate::metadata::CheckpointKind;
-use crate::ownership::JobView;
+use crate::ownership::{HoldView, JobView};
 use crate::registry::Unreferenced;
 use crate::store::ObjectMeta;
 
@@ -206,8 +206,9 @@ impl Coordinator {
     /// `dry_run` it only plans.
     ///
     /// # Errors
-    /// The tenure's end; what the store says of a listing: a sweep that could not see everything
-    /// deletes nothing.
+    /// The tenure's end; [`ErrorKind::Blocked`] if the own start cannot be read, so that nobody knows
+    /// what counts; what the store says of a listing: a sweep that could not see everything deletes
+    /// nothing.
     pub async fn collect(&self, scope: SweepScope, dry_run: bool) -> Result<(GcPlan, GcReport)> {
         let mut view = self.view.lock().await;
         self.tenure.check()?;
@@ -215,18 +216,13 @@ impl Coordinator {
             log_report(&self.collector.retry().await);
         }
         let progress = self.progress();
-        let fresh = JobView::read(&*self.store, &self.layout).await?;
-        if fresh.start.as_ref().map(|start| start.epoch) != Some(self.tenure.epoch()) {
-            self.tenure.look().await?;
-        }
+        self.refresh(&mut view).await?;
         let mut done = self.inbox.done(&self.tenure)?;
-        done.extend(self.collector.stray_lists(&fresh));
+        done.extend(self.collector.stray_lists(&view));
         let plan = {
-            let judge = Judge::new(&fresh, &*self.registry, self.tenure.epoch(), &progress, &done);
+            let judge = Judge::new(&view, &*self.registry, self.tenure.epoch(), &progress, &done);
             gc::plan_sweep(&*self.store, &self.layout, &judge, scope).await?
         };
-        self.collector.note_view(&fresh);
-        *view = fresh;
         if dry_run {
             return Ok((plan, GcReport::default()));
         }
@@ -241,7 +237,10 @@ impl Coordinator {
     pub async fn pin(&self, folder: CheckpointFolder, reason: &str) -> Result<RefName> {
         let mut view = self.view.lock().await;
         let name = self.collector.pin(&view, folder, reason).await?;
-        *view = JobView::read(&*self.store, &self.layout).await?;
+        // It holds from here on, so that is the answer; the rest of the view may wait.
+        let hold = HoldView { path: self.layout.pin(&name)?, note: Ok(reason.to_owned()) };
+        view.pins.insert(name, hold);
+        self.refresh_if_possible(&mut view).await;
         Ok(name)
     }
 
@@ -257,9 +256,31 @@ impl Coordinator {
             return Err(Error::new(ErrorKind::NotFound, "unpin a checkpoint", "it is not pinned").with_object(folder));
         }
         self.collector.execute(plan).await.into_result()?;
-        *view = JobView::read(&*self.store, &self.layout).await?;
-        self.collector.note_view(&view);
+        view.pins.retain(|name, _| name.folder != folder);
+        self.refresh_if_possible(&mut view).await;
         Ok(count)
+    }
+
+    /// Reads anew what counts. Unless that is seen with the own start, the view stays as it was: one
+    /// in which nothing counts would say that the job has no checkpoint.
+    async fn refresh(&self, view: &mut JobView) -> Result<()> {
+        let fresh = JobView::read(&*self.store, &self.layout).await?;
+        if fresh.start.as_ref().map(|start| start.epoch) != Some(self.tenure.epoch()) {
+            self.tenure.look().await?;
+            return Err(Error::new(ErrorKind::Blocked, "read what counts", "the start of this tenure cannot be read")
+                .with_object(self.layout.start(self.tenure.epoch())?)
+                .with_advice("put back a sound copy of the object, or claim the job again"));
+        }
+        self.collector.note_view(&fresh);
+        *view = fresh;
+        Ok(())
+    }
+
+    /// After what is done, whether or not the view can be read.
+    async fn refresh_if_possible(&self, view: &mut JobView) {
+        if let Err(error) = self.refresh(view).await {
+            tracing::warn!(%error, "could not read anew what counts; a later collection does");
+        }
     }
 
     /// How far the tenure's checkpoints are; to be taken before anything is listed.

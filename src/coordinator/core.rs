@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use parking_lot::Mutex;
 
 use super::chain::{Chain, CompletedCheckpoint};
@@ -12,7 +13,7 @@ use super::collect::Leftovers;
 use super::listener::CheckpointListener;
 use super::options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
 use super::pending::Pending;
-use super::recover::recover;
+use super::recover::{Recovered, recover};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::Collector;
@@ -113,11 +114,16 @@ impl Coordinator {
         operators.iter().try_for_each(OperatorDescription::check)?;
         let layout = JobLayout::new(job)?;
         let claimed = Tenure::claim(store.clone(), layout.clone(), env.clone(), &options.holder).await?;
-        let recovered = recover(&layout, &claimed.view)?;
-        if let Some(newest) = claimed.view.checkpoints.values().rev().find_map(|known| known.content.as_ref().ok()) {
-            let known = newest.operators.iter().map(|known| (&known.operator, known.max_parallelism));
-            check_unchanged(&operators, known)?;
-        }
+        let recovered = match take_up(&layout, &claimed.view, &operators) {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                // Nobody serves this tenure: without its end, commands would wait for it.
+                if let Err(other) = claimed.tenure.end().await {
+                    tracing::warn!(error = %other, "could not end a tenure that did not begin");
+                }
+                return Err(error);
+            }
+        };
         let tenure = Arc::new(claimed.tenure);
         let registry = recovered.registry;
         let collector = Collector::new(tenure.clone(), registry.clone());
@@ -177,10 +183,20 @@ impl Coordinator {
     /// The newest complete checkpoint, read and decoded: what a recovery restores.
     ///
     /// # Errors
-    /// As [`read_checkpoint`]. One that is damaged is never passed over in silence: the advice names
-    /// the newest that is sound. `Ok(None)` if there is none yet.
+    /// As [`read_checkpoint`]; [`ErrorKind::Blocked`] if what counts is not known. One that is damaged
+    /// is never passed over in silence: the advice names the newest that is sound. `Ok(None)` if there
+    /// is none yet.
     pub async fn latest(&self) -> Result<Option<Checkpoint>> {
-        let newest = self.view.lock().await.newest().map(|checkpoint| checkpoint.folder);
+        let newest = {
+            let view = self.view.lock().await;
+            if view.start.is_none() {
+                // Nothing counts in such a view, which is not to say that there is nothing.
+                return Err(Error::new(ErrorKind::Blocked, "find the newest checkpoint", "what counts is not known")
+                    .with_object(self.layout.root())
+                    .with_advice("claim the job again"));
+            }
+            view.newest().map(|checkpoint| checkpoint.folder)
+        };
         let Some(folder) = newest else { return Ok(None) };
         let read = read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await;
         let sound = self.state.lock().completed.keys().next_back().copied().filter(|sound| *sound != folder);
@@ -232,8 +248,10 @@ impl Coordinator {
     /// Begins a savepoint at `path` on the same store, outside any job's folder.
     ///
     /// # Errors
-    /// As [`Coordinator::trigger`]; [`ErrorKind::InvalidInput`] for a path inside a job's folder.
-    pub fn trigger_savepoint(&self, path: &StorePath) -> Result<Trigger> {
+    /// As [`Coordinator::trigger`]; [`ErrorKind::InvalidInput`] for a path inside a job's folder;
+    /// [`ErrorKind::AlreadyExists`] if anything lies at the path, or another savepoint is on its way
+    /// there: no object is written twice; what the store says of the listing.
+    pub async fn trigger_savepoint(&self, path: &StorePath) -> Result<Trigger> {
         if path.as_str().starts_with("job-") {
             return Err(Error::invalid(
                 "trigger a savepoint",
@@ -241,6 +259,10 @@ impl Coordinator {
             )
             .with_object(path)
             .with_advice("name a path that does not begin with `job-`"));
+        }
+        let object = self.store.list(Some(path)).next().await.transpose()?;
+        if object.is_some() {
+            return Err(occupied(path, "something lies there"));
         }
         self.begin(CheckpointKind::Savepoint, |_| Ok(path.clone()))
     }
@@ -256,6 +278,9 @@ impl Coordinator {
         self.check_limits(&state, kind)?;
         let checkpoint = CheckpointId(state.next_id);
         let folder = place(CheckpointFolder { checkpoint, epoch: self.tenure.epoch() })?;
+        if state.pending.values().any(|pending| pending.trigger.folder == folder) {
+            return Err(occupied(&folder, "another savepoint is on its way there"));
+        }
         state.next_id = state.next_id.saturating_add(1);
         self.registry.begin_pending(checkpoint)?;
         let base = match kind {
@@ -340,6 +365,21 @@ impl Coordinator {
         let _one_at_a_time = self.view.lock().await;
         self.tenure.end().await
     }
+}
+
+fn occupied(path: &StorePath, why: &str) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "trigger a savepoint", why)
+        .with_object(path)
+        .with_advice("name a path at which nothing is")
+}
+
+/// What the store holds, if these operators can go on with it.
+fn take_up(layout: &JobLayout, view: &JobView, operators: &[OperatorDescription]) -> Result<Recovered> {
+    if let Some(newest) = view.checkpoints.values().rev().find_map(|known| known.content.as_ref().ok()) {
+        let known = newest.operators.iter().map(|known| (&known.operator, known.max_parallelism));
+        check_unchanged(operators, known)?;
+    }
+    recover(layout, view)
 }
 
 fn check_unchanged<'a>(

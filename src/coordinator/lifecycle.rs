@@ -9,11 +9,12 @@ use super::chain::{CompletedCheckpoint, shared_name};
 use super::core::{Acknowledged, Coordinator};
 use super::pending::Pending;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{CheckpointId, METADATA_NAME, SubtaskName};
+use crate::layout::{CheckpointFolder, CheckpointId, METADATA_NAME, SubtaskName};
 use crate::metadata::{self, CheckpointKind, Location};
 use crate::ownership::JobView;
 use crate::registry::ObjectStatus;
 use crate::snapshot::SubtaskHandle;
+use crate::store::StorePath;
 
 impl Coordinator {
     /// Takes a subtask's acknowledgement. The last one commits the checkpoint, which takes a few
@@ -22,7 +23,9 @@ impl Coordinator {
     /// # Errors
     /// [`crate::ErrorKind::InvalidInput`] if the acknowledgement cannot be part of the checkpoint, which is
     /// aborted then; [`crate::ErrorKind::OutcomeUnknown`] or [`crate::ErrorKind::Fenced`] if the commit ended the
-    /// tenure: nobody may be told anything, a successor decides.
+    /// tenure: nobody may be told anything, a successor decides. For a savepoint
+    /// [`crate::ErrorKind::OutcomeUnknown`] says that it may be there or not, and the tenure goes on.
+    /// [`crate::ErrorKind::Internal`] if the registry refuses a complete checkpoint: the tenure is over.
     pub async fn acknowledge(&self, handle: SubtaskHandle) -> Result<Acknowledged> {
         let checkpoint = handle.checkpoint;
         let pending = match self.take_in(handle) {
@@ -34,10 +37,15 @@ impl Coordinator {
             }
         };
         // Dropped on the way, this future leaves no checkpoint behind that never ends.
-        let mut unfinished =
-            Unfinished { coordinator: self, pending, reason: "its acknowledgement was cancelled".into() };
+        let mut unfinished = Unfinished {
+            coordinator: self,
+            pending,
+            reason: "its acknowledgement was cancelled".into(),
+            may_be_there: false,
+        };
         let mut view = self.view.lock().await;
-        let completed = match self.commit(&unfinished.pending, &mut view).await {
+        let Unfinished { pending, may_be_there, .. } = &mut unfinished;
+        let completed = match self.commit(pending, &mut view, may_be_there).await {
             Ok(completed) => completed,
             Err(error) => {
                 error.message().clone_into(&mut unfinished.reason);
@@ -45,10 +53,26 @@ impl Coordinator {
             }
         };
         let (folder, stats) = (completed.folder, completed.stats);
-        self.completed_now(completed);
+        if let Err(error) = self.completed_now(completed) {
+            return Err(self.end_unregistered(folder, error).await);
+        }
         drop(unfinished);
         self.retain(&mut view).await;
         Ok(Acknowledged::Complete(folder, stats))
+    }
+
+    /// The checkpoint is complete on the store and unknown to the registry, which might free what it
+    /// references (I1): this tenure must delete nothing more. A successor takes the checkpoint up.
+    async fn end_unregistered(&self, folder: CheckpointFolder, error: Error) -> Error {
+        tracing::error!(%folder, %error, "the registry refuses a complete checkpoint; the tenure ends");
+        if let Err(other) = self.tenure.end().await {
+            tracing::warn!(error = %other, "the end of the tenure could not be written");
+        }
+        let message = format!("it is complete, but the registry refuses it ({}); the tenure is over", error.message());
+        Error::new(ErrorKind::Internal, "register a checkpoint", message)
+            .with_object(folder)
+            .with_advice("claim the job again: the new tenure takes the checkpoint up")
+            .with_source(error)
     }
 
     /// A subtask cannot take part: the checkpoint is aborted.
@@ -71,20 +95,22 @@ impl Coordinator {
 
     /// `is_failure`: whether it counts as one of those that are tolerated.
     pub(super) fn given_up(&self, checkpoint: CheckpointId, pending: &Pending, reason: &str, is_failure: bool) {
-        let unreferenced = self.registry.abort(checkpoint);
-        {
-            let mut state = self.state.lock();
-            let folder =
-                (pending.trigger.kind != CheckpointKind::Savepoint).then(|| pending.trigger.checkpoint_folder());
-            state.leftovers.add(folder, unreferenced);
-            state.last_end = Some(self.env.clock.monotonic());
-            if is_failure && pending.trigger.kind != CheckpointKind::Savepoint {
-                state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
-            }
-        }
+        self.let_go(checkpoint, pending, is_failure);
         tracing::info!(job = %self.layout.job(), %checkpoint, reason, "checkpoint aborted");
         for listener in &self.listeners {
             listener.aborted(checkpoint, reason);
+        }
+    }
+
+    /// Frees what a checkpoint that ended held, without a word to anybody.
+    fn let_go(&self, checkpoint: CheckpointId, pending: &Pending, is_failure: bool) {
+        let unreferenced = self.registry.abort(checkpoint);
+        let mut state = self.state.lock();
+        let is_savepoint = pending.trigger.kind == CheckpointKind::Savepoint;
+        state.leftovers.add((!is_savepoint).then(|| pending.trigger.checkpoint_folder()), unreferenced);
+        state.last_end = Some(self.env.clock.monotonic());
+        if is_failure && !is_savepoint {
+            state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
         }
     }
 
@@ -149,7 +175,13 @@ impl Coordinator {
         Ok(())
     }
 
-    async fn commit(&self, pending: &Pending, view: &mut JobView) -> Result<CompletedCheckpoint> {
+    /// `may_be_there` is set as soon as a savepoint's index may have landed.
+    async fn commit(
+        &self,
+        pending: &Pending,
+        view: &mut JobView,
+        may_be_there: &mut bool,
+    ) -> Result<CompletedCheckpoint> {
         for part in pending.parts.values() {
             self.check_objects(pending.trigger.kind, &part.handle)?;
         }
@@ -159,8 +191,10 @@ impl Coordinator {
         let (folder, size_bytes) = (metadata.folder(), bytes.len() as u64);
         if pending.trigger.kind == CheckpointKind::Savepoint {
             // It is the user's, so nothing of it may be shared; publish, then look all the same.
-            self.store.put(&pending.trigger.folder.join(METADATA_NAME)?, bytes).await?;
-            self.tenure.look().await?;
+            let path = pending.trigger.folder.join(METADATA_NAME)?;
+            *may_be_there = true;
+            self.store.put(&path, bytes).await.map_err(|error| unknown_savepoint(&path, error))?;
+            self.tenure.look().await.map_err(|error| unknown_savepoint(&path, error))?;
         } else {
             self.tenure.commit(folder, bytes).await?;
             view.note_committed(metadata.clone(), size_bytes);
@@ -174,7 +208,10 @@ impl Coordinator {
         })
     }
 
-    fn completed_now(&self, completed: CompletedCheckpoint) {
+    /// # Errors
+    /// The registry refuses the checkpoint: what this tenure knows of the job is wrong. Nothing is
+    /// changed then.
+    fn completed_now(&self, completed: CompletedCheckpoint) -> Result<()> {
         let id = completed.folder.checkpoint;
         let (folder, kind) = (completed.folder, completed.kind);
         let mut superseded = Vec::new();
@@ -187,12 +224,9 @@ impl Coordinator {
                 superseded.extend(older.map(|(older, _)| *older));
             }
             if completed.kind == CheckpointKind::Incremental {
-                let step = state.chain.advance(&self.layout, id, &completed.files);
-                if let Err(error) = self.registry.register(id, step.added, step.removed) {
-                    // Registered twice or out of order: the state's own bookkeeping is wrong.
-                    debug_assert!(false, "{error}");
-                    tracing::error!(%error, "registry");
-                }
+                let step = state.chain.step_to(&self.layout, &completed.files);
+                self.registry.register(id, step.added, step.removed)?;
+                state.chain.advance(id, &completed.files, step.tenants);
             }
             state.committing.remove(&id);
             let unreferenced = self.registry.finish_pending(id);
@@ -217,7 +251,20 @@ impl Coordinator {
                 self.given_up(older, &pending, "a newer checkpoint is complete", false);
             }
         }
+        Ok(())
     }
+}
+
+/// The index of a savepoint may be there, now or later (A1), whatever failed.
+fn unknown_savepoint(path: &StorePath, error: Error) -> Error {
+    if error.kind() == ErrorKind::Fenced {
+        return error.with_object(path);
+    }
+    let message = format!("it may be there or not ({}); outcome unknown", error.message());
+    Error::new(ErrorKind::OutcomeUnknown, "commit a savepoint", message)
+        .with_object(path)
+        .with_advice("look whether it can be restored, or take another one at another path; the job goes on")
+        .with_source(error)
 }
 
 /// A checkpoint that every subtask has acknowledged and that is not complete yet. Dropped before it
@@ -226,14 +273,21 @@ struct Unfinished<'a> {
     coordinator: &'a Coordinator,
     pending: Box<Pending>,
     reason: String,
+    /// A savepoint whose outcome is unknown: listeners cannot be told that nothing of it will be restored.
+    may_be_there: bool,
 }
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        let Self { coordinator, pending, reason } = self;
+        let Self { coordinator, pending, reason, may_be_there } = self;
         let checkpoint = pending.trigger.checkpoint;
         let was_committing = coordinator.state.lock().committing.remove(&checkpoint).is_some();
         if was_committing && coordinator.tenure.over().is_none() {
+            if *may_be_there {
+                coordinator.let_go(checkpoint, pending, false);
+                tracing::warn!(job = %coordinator.layout.job(), %checkpoint, reason, "savepoint of unknown outcome");
+                return;
+            }
             let is_late = coordinator.is_overtaken(checkpoint);
             coordinator.given_up(checkpoint, pending, reason, !is_late);
         }

@@ -27,5 +27,5 @@ pub use self::core::{Acknowledged, Coordinator, TickReport};
 pub use chain::CompletedCheckpoint;
 pub use listener::CheckpointListener;
 pub use options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
-pub use requests::{MAX_REQUESTED_CHECKPOINTS, Wish};
+pub use requests::{MAX_DONE_REQUESTS, MAX_REQUESTED_CHECKPOINTS, Wish};
 pub use retention::{Candidate, KeptBecause, RetentionPlan, RetentionPolicy};

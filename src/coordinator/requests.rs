@@ -17,6 +17,9 @@ use crate::metadata::{Outcome, Request, RequestKind};
 
 /// The most checkpoints that one request names: what fits its argument.
 pub const MAX_REQUESTED_CHECKPOINTS: usize = 256;
+/// The most requests that lie there done with, and long enough for their askers to read the answers,
+/// before [`Coordinator::serve_requests`] sweeps the job's records.
+pub const MAX_DONE_REQUESTS: usize = 1_000;
 
 /// What is asked of the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,18 +135,48 @@ impl Coordinator {
         self.tenure.check()?;
         let requests = self.inbox.pending(&self.tenure).await?;
         for request in &requests {
-            let outcome = match self.grant(request).await {
-                Ok(text) => Outcome::Done(text),
-                // A tenure that is over has nothing to answer: its asker finds out by the claims.
-                Err(error) => match self.tenure.check() {
-                    Ok(()) => Outcome::Refused(error.to_string()),
-                    Err(over) => return Err(over),
-                },
+            let outcome = match self.inbox.decided(request.uid) {
+                Some(outcome) => outcome,
+                None => self.decide(request).await?,
             };
-            tracing::info!(job = %self.layout.job(), kind = ?request.kind, ?outcome, "request");
-            self.inbox.answer(&self.tenure, request.uid, bounded(outcome)).await?;
+            self.inbox.answer(&self.tenure, request.uid, outcome).await?;
+        }
+        if !requests.is_empty() {
+            self.remove_done().await?;
         }
         Ok(requests.len())
+    }
+
+    /// Carries a request out, and remembers what became of it: the answer may need several attempts.
+    async fn decide(&self, request: &Request) -> Result<Outcome> {
+        let outcome = match self.grant(request).await {
+            Ok(text) => Outcome::Done(text),
+            // A tenure that is over has nothing to answer: its asker finds out by the claims.
+            Err(error) => match self.tenure.check() {
+                Ok(()) => Outcome::Refused(error.to_string()),
+                Err(over) => return Err(over),
+            },
+        };
+        tracing::info!(job = %self.layout.job(), kind = ?request.kind, ?outcome, "request");
+        let outcome = bounded(outcome);
+        self.inbox.decide(request.uid, outcome.clone());
+        Ok(outcome)
+    }
+
+    /// Removes requests that are done with, if they are many: a job that nobody sweeps would gather
+    /// them until they can be listed no more.
+    async fn remove_done(&self) -> Result<()> {
+        // Each is a request and its answer.
+        if self.inbox.done(&self.tenure)?.len() <= 2 * MAX_DONE_REQUESTS {
+            return Ok(());
+        }
+        match self.collect(SweepScope::Records, false).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "could not remove requests that are done; a later call does");
+                self.tenure.check()
+            }
+        }
     }
 
     async fn grant(&self, request: &Request) -> Result<String> {

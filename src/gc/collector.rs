@@ -40,7 +40,7 @@ pub struct Collector {
     /// One execution, pin or unpin at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
     pending: Mutex<VecDeque<Batch>>,
-    /// Pins that were published since the plans' views may have been read.
+    /// Pins that were published since the plans' views may have been read, and are not deleted again.
     pub(super) pinned: Mutex<BTreeMap<RefName, CheckpointFolder>>,
 }
 
@@ -267,6 +267,11 @@ impl Collector {
             chunk.iter().filter(|object| confirmed.contains(&object.path)).filter_map(PlannedObject::shared_name)
         {
             self.holdings.forget(name);
+        }
+        for object in chunk.iter().filter(|object| confirmed.contains(&object.path)) {
+            if let Place::Pin(name) = object.place {
+                self.pinned.lock().remove(&name);
+            }
         }
         self.change(id, |batch| batch.objects.retain(|object| !confirmed.contains(&object.path)));
         confirmed.len() == chunk.len()

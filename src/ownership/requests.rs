@@ -5,7 +5,7 @@
 //! command that gives up waiting and claims the job itself has withdrawn it by that claim. The
 //! owner's sweep removes what is answered, and what was addressed to earlier epochs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -100,7 +100,10 @@ pub async fn wait_for_answer(
 /// The owner's side: what is asked of it, and which requests are done with.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    answered: Mutex<Vec<(Uid, Duration)>>,
+    /// When each was answered; only those that are still listed.
+    answered: Mutex<BTreeMap<Uid, Duration>>,
+    /// What is done, and not answered yet.
+    decided: Mutex<BTreeMap<Uid, Outcome>>,
 }
 
 impl Inbox {
@@ -111,6 +114,8 @@ impl Inbox {
     /// What the store says of the listing or of writing a refusal.
     pub async fn pending(&self, tenure: &Tenure) -> Result<Vec<Request>> {
         let layout = tenure.layout();
+        // Taken before the listing, in which each of them is unless it has been removed.
+        let known: Vec<Uid> = self.answered.lock().keys().chain(self.decided.lock().keys()).copied().collect();
         let (mut asked, mut answered) = (BTreeSet::new(), BTreeSet::new());
         for object in list_bounded(&**tenure.store(), &layout.requests()?, MAX_REQUEST_OBJECTS).await? {
             match Place::of(layout, &object.path) {
@@ -123,7 +128,11 @@ impl Inbox {
                 _ => {}
             }
         }
-        answered.extend(self.answered.lock().iter().map(|(uid, _)| *uid));
+        for gone in known.iter().filter(|uid| !asked.contains(uid) && !answered.contains(uid)) {
+            self.answered.lock().remove(gone);
+            self.decided.lock().remove(gone);
+        }
+        answered.extend(self.answered.lock().keys().copied());
         let mut requests = Vec::new();
         for uid in asked.difference(&answered) {
             let path = layout.request(tenure.epoch(), *uid)?;
@@ -139,6 +148,17 @@ impl Inbox {
         Ok(requests)
     }
 
+    /// Remembers what became of a request until it is answered, so that it is not carried out again if
+    /// its answer has to be tried again.
+    pub fn decide(&self, uid: Uid, result: Outcome) {
+        self.decided.lock().insert(uid, result);
+    }
+
+    /// What became of a request that is not answered yet, if it was carried out already.
+    pub fn decided(&self, uid: Uid) -> Option<Outcome> {
+        self.decided.lock().get(&uid).cloned()
+    }
+
     /// Answers a request, once: looks first, since a fenced owner has nothing to promise. What is
     /// answered was made durable before, and looked for, by what did it.
     ///
@@ -151,11 +171,12 @@ impl Inbox {
         let bytes = Answer { uid, result }.encode()?;
         {
             let mut answered = self.answered.lock();
-            if answered.iter().any(|(other, _)| *other == uid) {
+            if answered.contains_key(&uid) {
                 return Err(Error::invalid("answer a request", "it was answered already").with_object(&path));
             }
-            answered.push((uid, tenure.env().clock.monotonic()));
+            answered.insert(uid, tenure.env().clock.monotonic());
         }
+        self.decided.lock().remove(&uid);
         tenure.store().put(&path, Bytes::from(bytes)).await
     }
 

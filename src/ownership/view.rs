@@ -8,7 +8,8 @@
 //! has been removed after all its deletes were confirmed, so what is seen later is not half deleted.
 //!
 //! It fails closed (4.6): what cannot be read is kept as a [`Blocker`] or as an unreadable
-//! checkpoint, and every plan asks for both.
+//! checkpoint, and every plan asks for both. A passing error of the store at the newest start or at
+//! one of its lists is no such fault: then there is no view, and reading it may be tried again.
 
 mod read;
 

@@ -84,10 +84,10 @@ impl std::ops::AddAssign for SnapshotStats {
     fn add_assign(&mut self, other: Self) {
         self.sync_us = self.sync_us.max(other.sync_us);
         self.async_us = self.async_us.max(other.async_us);
-        self.files += other.files;
-        self.hashed_files += other.hashed_files;
-        self.uploaded_files += other.uploaded_files;
-        self.uploaded_bytes += other.uploaded_bytes;
-        self.shared_bytes += other.shared_bytes;
+        self.files = self.files.saturating_add(other.files);
+        self.hashed_files = self.hashed_files.saturating_add(other.hashed_files);
+        self.uploaded_files = self.uploaded_files.saturating_add(other.uploaded_files);
+        self.uploaded_bytes = self.uploaded_bytes.saturating_add(other.uploaded_bytes);
+        self.shared_bytes = self.shared_bytes.saturating_add(other.shared_bytes);
     }
 }

@@ -389,7 +389,7 @@ async fn listeners_hear_in_the_order_in_which_it_happened() {
     checkpoint(&coordinator, &[&task]).await;
     let declined = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     coordinator.decline(declined.checkpoint, &subtask(0), "no");
-    let savepoint = coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).unwrap();
+    let savepoint = coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).await.unwrap();
     finish(&coordinator, &[&task], &savepoint).await;
     assert_eq!(older.checkpoint, CheckpointId(2));
     assert_eq!(*told.0.lock(), ["complete 1", "complete 3", "aborted 2", "subsumed 1", "aborted 4"]);
@@ -403,7 +403,7 @@ async fn a_savepoint_is_not_subsumed_and_not_retained_away_and_stands_on_its_own
     task.write("1.sst", "a");
     checkpoint(&coordinator, &[&task]).await;
     let path = StorePath::new("mine/savepoint-1").unwrap();
-    let trigger = coordinator.trigger_savepoint(&path).unwrap();
+    let trigger = coordinator.trigger_savepoint(&path).await.unwrap();
     task.write("2.sst", "b");
     // Newer checkpoints complete while the savepoint is in flight, and after it.
     checkpoint(&coordinator, &[&task]).await;
@@ -428,7 +428,24 @@ async fn a_savepoint_in_the_jobs_folder_is_refused() {
     let coordinator = world.coordinator(1, keep(1)).await;
     assert_eq!(coordinator.trigger(CheckpointKind::Savepoint).unwrap_err().kind(), ErrorKind::InvalidInput);
     let inside = StorePath::new("job-j/mine").unwrap();
-    assert_eq!(coordinator.trigger_savepoint(&inside).unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(coordinator.trigger_savepoint(&inside).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn a_savepoint_at_a_path_that_is_taken_is_refused() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(1)).await;
+    let task = world.task(&coordinator, 0, 1);
+    let path = StorePath::new("mine").unwrap();
+    let trigger = coordinator.trigger_savepoint(&path).await.unwrap();
+    let in_flight = coordinator.trigger_savepoint(&path).await.unwrap_err();
+    assert_eq!(in_flight.kind(), ErrorKind::AlreadyExists, "another one is on its way there");
+    finish(&coordinator, &[&task], &trigger).await;
+    let before = world.objects().await;
+    let there = coordinator.trigger_savepoint(&path).await.unwrap_err();
+    assert_eq!(there.kind(), ErrorKind::AlreadyExists, "it is there");
+    assert_eq!(world.objects().await, before);
+    coordinator.trigger_savepoint(&StorePath::new("mine-2").unwrap()).await.unwrap();
 }
 
 #[tokio::test]
@@ -440,7 +457,7 @@ async fn a_savepoint_that_cannot_be_written_leaves_the_job_as_it_was() {
     checkpoint(&coordinator, &[&task]).await;
     let fault = Fault::Fail(ErrorKind::StorageFull);
     world.store.inject(Rule::on(Step::Put).path_ends_with("mine/_metadata"), fault).unwrap();
-    let trigger = coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).unwrap();
+    let trigger = coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).await.unwrap();
     coordinator.acknowledge(task.upload(&trigger).await.unwrap()).await.unwrap_err();
     checkpoint(&coordinator, &[&task]).await;
     assert_eq!(world.counting_ids().await.len(), 2);

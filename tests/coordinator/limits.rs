@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use icecore::ErrorKind;
-use icecore::coordinator::{CoordinatorOptions, RetentionPolicy};
+use icecore::coordinator::{Acknowledged, CoordinatorOptions, RetentionPolicy};
 use icecore::metadata::CheckpointKind;
+use icecore::snapshot::SnapshotStats;
 use icecore::store::StorePath;
 
 use crate::support::*;
@@ -32,12 +33,12 @@ async fn no_more_than_allowed_are_in_flight_and_savepoints_do_not_count() {
     let world = World::new();
     let coordinator = world.coordinator(1, CoordinatorOptions { max_concurrent: 2, ..keep(5) }).await;
     let task = world.task(&coordinator, 0, 1);
-    coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).unwrap();
+    coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).await.unwrap();
     coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let second = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let error = coordinator.trigger(CheckpointKind::Incremental).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
-    coordinator.trigger_savepoint(&StorePath::new("mine-too").unwrap()).unwrap();
+    coordinator.trigger_savepoint(&StorePath::new("mine-too").unwrap()).await.unwrap();
     finish(&coordinator, &[&task], &second).await;
     coordinator.trigger(CheckpointKind::Incremental).unwrap();
 }
@@ -46,11 +47,29 @@ async fn no_more_than_allowed_are_in_flight_and_savepoints_do_not_count() {
 async fn savepoints_in_flight_are_bounded_too() {
     let world = World::new();
     let coordinator = world.coordinator(1, keep(5)).await;
-    let trigger = |n: usize| coordinator.trigger_savepoint(&StorePath::new(format!("mine-{n}")).unwrap());
+    let path = |n: usize| StorePath::new(format!("mine-{n}")).unwrap();
     for number in 0..icecore::coordinator::MAX_CONCURRENT_CHECKPOINTS {
-        trigger(number).unwrap();
+        coordinator.trigger_savepoint(&path(number)).await.unwrap();
     }
-    assert_eq!(trigger(1_000).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    let error = coordinator.trigger_savepoint(&path(1_000)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+}
+
+#[tokio::test]
+async fn figures_that_subtasks_made_up_do_not_overflow() {
+    let world = World::new();
+    let coordinator = world.coordinator(2, keep(5)).await;
+    let (a, b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
+    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
+    let mut stats = SnapshotStats::default();
+    for task in [&a, &b] {
+        let mut handle = task.upload(&trigger).await.unwrap();
+        handle.stats.uploaded_bytes = u64::MAX;
+        if let Acknowledged::Complete(_, sum) = coordinator.acknowledge(handle).await.unwrap() {
+            stats = sum;
+        }
+    }
+    assert_eq!(stats.uploaded_bytes, u64::MAX);
 }
 
 #[tokio::test]

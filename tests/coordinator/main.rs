@@ -4,6 +4,7 @@ mod lifecycle;
 mod limits;
 mod model;
 mod outcome;
+mod passing_faults;
 mod restart;
 mod retention;
 mod support;

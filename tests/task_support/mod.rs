@@ -166,7 +166,7 @@ impl Cluster {
     }
 
     pub async fn savepoint(&mut self, path: &str) -> SnapshotStats {
-        let trigger = self.coordinator.trigger_savepoint(&StorePath::new(path).unwrap()).unwrap();
+        let trigger = self.coordinator.trigger_savepoint(&StorePath::new(path).unwrap()).await.unwrap();
         self.complete(&trigger).await
     }
 

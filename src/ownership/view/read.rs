@@ -26,9 +26,9 @@ impl JobView {
     /// A job that does not exist reads as an empty one: [`JobView::is_absent`].
     ///
     /// # Errors
-    /// What the store says of a listing; [`ErrorKind::Changed`] if owners follow each other so fast
-    /// that no view of one tenure can be had. Objects that cannot be read are no errors here: see
-    /// [`JobView::all_blockers`].
+    /// What the store says of a listing, and a passing error of reading the newest start or a list;
+    /// [`ErrorKind::Changed`] if owners follow each other so fast that no view of one tenure can be
+    /// had. Objects that cannot be read are no errors here: see [`JobView::all_blockers`].
     pub async fn read(store: &dyn Store, layout: &JobLayout) -> Result<Self> {
         for _ in 0..MAX_VIEW_ATTEMPTS {
             let view = Self::read_once(store, layout).await?;
@@ -93,6 +93,8 @@ impl JobView {
         match read_record::<Start>(store, &path).await {
             Ok(start) if start.epoch == newest => self.start = Some(start),
             Ok(start) => self.block(path, format!("it says that it is the start of epoch {}", start.epoch)),
+            // What counts is known as soon as the store answers again: that is no view.
+            Err(error) if error.is_retryable() => return Err(error),
             // Also when it is missing now: a greater start then has removed it, and the caller sees that.
             Err(error) => self.block(path, error.to_string()),
         }
@@ -115,6 +117,7 @@ impl JobView {
                 Ok(content) if content.epoch == epoch && content.uid == uid => self.note_list(object.path, content),
                 Ok(_) => self.block(object.path, "it is a copy of another list".to_owned()),
                 Err(error) if is_missing(&error) => {}
+                Err(error) if error.is_retryable() => return Err(error),
                 Err(error) => self.block(object.path, error.to_string()),
             }
         }

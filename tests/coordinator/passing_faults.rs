@@ -1,0 +1,215 @@
+//! Faults of the store that pass: what is known stays known, what is done is not done again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use icecore::ErrorKind;
+use icecore::coordinator::{CheckpointListener, Coordinator, MAX_DONE_REQUESTS, Wish};
+use icecore::gc::SweepScope;
+use icecore::layout::CheckpointFolder;
+use icecore::metadata::{CheckpointKind, Outcome};
+use icecore::ownership::requests::{ANSWER_KEPT_MS, Asked, ask, wait_for_answer};
+use icecore::store::testing::{Fault, Rule, Step};
+use icecore::store::{StorePath, StoreRef};
+
+use crate::support::*;
+
+const TEMPORARY: Fault = Fault::Fail(ErrorKind::Temporary);
+
+/// Two checkpoints, of which the first may be dropped.
+async fn two_checkpoints(world: &World, coordinator: &Coordinator) -> [CheckpointFolder; 2] {
+    let mut task = world.task(coordinator, 0, 1);
+    task.write("1.sst", "a");
+    let first = checkpoint(coordinator, &[&task]).await;
+    task.write("1.sst", "b");
+    [first, checkpoint(coordinator, &[&task]).await]
+}
+
+async fn latest(coordinator: &Coordinator) -> u64 {
+    coordinator.latest().await.unwrap().expect("there are checkpoints").metadata.checkpoint.0
+}
+
+async fn leave(world: &World, wish: &Wish) -> Asked {
+    ask(&*world.memory, &world.layout, &world.env, wish.kind(), &wish.to_string()).await.unwrap()
+}
+
+async fn answer(world: &World, asked: &Asked) -> Outcome {
+    let wait = Duration::from_secs(1);
+    wait_for_answer(&*world.memory, &world.layout, &world.env, asked, wait).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_failed_read_of_the_start_does_not_make_a_collection_forget_the_checkpoints() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(9)).await;
+    let [_, newest] = two_checkpoints(&world, &coordinator).await;
+    world.store.inject(Rule::on(Step::Read).path_ends_with("/start"), TEMPORARY).unwrap();
+    let error = coordinator.collect(SweepScope::Everything, false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Temporary);
+    assert_eq!(latest(&coordinator).await, newest.checkpoint.0);
+    coordinator.collect(SweepScope::Everything, false).await.unwrap();
+    assert_eq!(latest(&coordinator).await, newest.checkpoint.0);
+}
+
+#[tokio::test]
+async fn one_failed_read_of_the_start_does_not_make_a_pin_or_its_removal_forget_the_checkpoints() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(9)).await;
+    let [first, newest] = two_checkpoints(&world, &coordinator).await;
+    for _ in 0..2 {
+        world.store.inject(Rule::on(Step::Read).path_ends_with("/start"), TEMPORARY).unwrap();
+        let fired = world.store.fired();
+        match world.view().await.pins.is_empty() {
+            true => drop(coordinator.pin(first, "mine").await),
+            false => drop(coordinator.unpin(first).await),
+        }
+        assert_eq!(world.store.fired(), fired + 1);
+        assert_eq!(latest(&coordinator).await, newest.checkpoint.0);
+    }
+    assert!(world.view().await.pins.is_empty());
+}
+
+#[tokio::test]
+async fn a_start_that_is_damaged_blocks_a_collection_and_the_checkpoints_stay_known() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(9)).await;
+    let [_, newest] = two_checkpoints(&world, &coordinator).await;
+    let start = world.layout.start(coordinator.epoch()).unwrap();
+    world.memory.put(&start, "damaged".into()).await.unwrap();
+    let error = coordinator.collect(SweepScope::Everything, false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Blocked);
+    assert_eq!(latest(&coordinator).await, newest.checkpoint.0);
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_for_a_moment_is_a_passing_error() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(9)).await;
+    let [first, _] = two_checkpoints(&world, &coordinator).await;
+    world.store.inject(Rule::on(Step::Delete).always(), TEMPORARY).unwrap();
+    let (_, report) = coordinator.drop_checkpoints(&[(first, "asked for".into())], false).await.unwrap();
+    assert_eq!(report.pending_lists, 1, "{report}");
+    world.store.inject(Rule::on(Step::Read).path_contains("/condemned/"), TEMPORARY).unwrap();
+    let error = coordinator.collect(SweepScope::Everything, false).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Temporary);
+    world.store.heal();
+    coordinator.collect(SweepScope::Everything, false).await.unwrap();
+    world.assert_exact("once the store answers").await;
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_was_pinned_and_unpinned_can_be_dropped() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(9)).await;
+    let [first, newest] = two_checkpoints(&world, &coordinator).await;
+    coordinator.pin(first, "mine").await.unwrap();
+    coordinator.unpin(first).await.unwrap();
+    let (plan, _) = coordinator.drop_checkpoints(&[(first, "asked for".into())], false).await.unwrap();
+    assert!(plan.refused.is_empty(), "{plan}");
+    assert_eq!(world.counting_ids().await, [newest.checkpoint.0]);
+}
+
+#[tokio::test]
+async fn a_pin_that_is_there_is_no_failure_if_the_job_cannot_be_read_afterwards() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(9)).await;
+    let [first, newest] = two_checkpoints(&world, &coordinator).await;
+    let asked = [(first, "asked for".to_owned())];
+    world.store.inject(Rule::on(Step::List).path_ends_with("/condemned").always(), TEMPORARY).unwrap();
+    coordinator.pin(first, "mine").await.unwrap();
+    let (plan, _) = coordinator.drop_checkpoints(&asked, false).await.unwrap();
+    assert_eq!(plan.refused.len(), 1, "the pin holds");
+    assert_eq!(coordinator.unpin(first).await.unwrap(), 1);
+    assert_eq!(world.store.fired(), 2, "neither could read the job");
+    coordinator.drop_checkpoints(&asked, false).await.unwrap();
+    assert_eq!(world.counting_ids().await, [newest.checkpoint.0]);
+}
+
+#[tokio::test]
+async fn a_request_whose_answer_has_to_be_tried_again_is_carried_out_once() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(9)).await;
+    let [first, _] = two_checkpoints(&world, &coordinator).await;
+    let asked = leave(&world, &Wish::Pin(first, "mine".into())).await;
+    // The first look is the pin's own, the second that of the answer.
+    world.store.inject(Rule::on(Step::Stat).path_ends_with("/claim").nth(2), TEMPORARY).unwrap();
+    assert_eq!(coordinator.serve_requests().await.unwrap_err().kind(), ErrorKind::Temporary);
+    assert_eq!(world.view().await.pins.len(), 1, "it is done");
+    assert_eq!(coordinator.serve_requests().await.unwrap(), 1);
+    assert_eq!(world.view().await.pins.len(), 1, "it was done once");
+    assert!(matches!(answer(&world, &asked).await, Outcome::Done(text) if text.starts_with("pinned")));
+    assert_eq!(coordinator.serve_requests().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_owner_that_only_serves_requests_removes_those_that_are_done() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(9)).await;
+    for _ in 0..=MAX_DONE_REQUESTS {
+        leave(&world, &Wish::Ping).await;
+    }
+    assert_eq!(coordinator.serve_requests().await.unwrap(), MAX_DONE_REQUESTS + 1);
+    world.time.pass(Duration::from_millis(ANSWER_KEPT_MS));
+    let last = leave(&world, &Wish::Ping).await;
+    assert_eq!(coordinator.serve_requests().await.unwrap(), 1);
+    let requests = world.layout.requests().unwrap();
+    let left = world.objects().await.into_keys().filter(|path| path.below(&requests).is_some()).count();
+    assert_eq!(left, 2, "the last one and its answer");
+    assert_eq!(answer(&world, &last).await, Outcome::Done("alive".into()));
+    assert_eq!(coordinator.serve_requests().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_cannot_go_on_with_what_it_claimed_leaves_no_tenure_that_commands_wait_for() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, keep(9)).await;
+    two_checkpoints(&world, &coordinator).await;
+    coordinator.end().await.unwrap();
+    let mut operators = operators(1);
+    operators[0].max_parallelism = 64;
+    let store = Arc::clone(&world.store) as StoreRef;
+    let error = Coordinator::start(store, job(), operators, world.env.clone(), keep(9), Vec::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(world.view().await.epochs.living_owner(), None);
+}
+
+async fn listened_to(world: &World) -> (Coordinator, Arc<Told>) {
+    let told = Arc::new(Told::default());
+    let listeners = vec![Arc::clone(&told) as Arc<dyn CheckpointListener>];
+    let store = Arc::clone(&world.store) as StoreRef;
+    (world.coordinator_on(store, 1, keep(9), listeners).await.unwrap(), told)
+}
+
+#[tokio::test]
+async fn a_savepoint_that_may_be_there_is_of_unknown_outcome_and_nobody_hears_that_it_is_not() {
+    for rule in [Rule::on(Step::Put).path_ends_with("mine/_metadata"), Rule::on(Step::Stat).path_ends_with("/claim")] {
+        let world = World::new();
+        let (coordinator, told) = listened_to(&world).await;
+        let task = world.task(&coordinator, 0, 1);
+        let trigger = coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).await.unwrap();
+        let handle = task.upload(&trigger).await.unwrap();
+        world.store.inject(rule, Fault::LoseAnswer(ErrorKind::Temporary)).unwrap();
+        assert_eq!(coordinator.acknowledge(handle).await.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+        assert!(told.0.lock().is_empty());
+        checkpoint(&coordinator, &[&task]).await;
+        assert_eq!(*told.0.lock(), ["complete 2"], "the job goes on");
+        assert_eq!(coordinator.registry().stats().held, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_complete_checkpoint_that_the_registry_refuses_ends_the_tenure_and_a_successor_takes_it_up() {
+    let world = World::new();
+    let (coordinator, told) = listened_to(&world).await;
+    let mut task = world.task(&coordinator, 0, 1);
+    task.write("1.sst", "a");
+    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
+    let handle = task.upload(&trigger).await.unwrap();
+    coordinator.registry().register(trigger.checkpoint, [], []).unwrap();
+    assert_eq!(coordinator.acknowledge(handle).await.unwrap_err().kind(), ErrorKind::Internal);
+    assert!(told.0.lock().is_empty());
+    coordinator.trigger(CheckpointKind::Incremental).unwrap_err();
+    let successor = world.coordinator(1, keep(9)).await;
+    assert_eq!(successor.completed().len(), 1);
+    world.assert_sound("the successor").await;
+}
