@@ -278,6 +278,86 @@ fn the_newest_and_pinned_checkpoints_are_not_dropped() {
     bench.assert_only_referenced();
 }
 
+/// Makes the record unreadable that says which checkpoints count.
+fn flip_starts(bench: &Bench) {
+    let epochs = bench.job().join("epochs");
+    let names = files_below(&epochs, &epochs);
+    let starts: Vec<_> = names.iter().filter(|name| name.ends_with("/start")).collect();
+    assert!(!starts.is_empty());
+    starts.into_iter().for_each(|name| flip(&epochs.join(name)));
+}
+
+#[test]
+fn an_unreadable_start_is_told_and_not_taken_for_an_empty_job() {
+    let Some((bench, _)) = two_checkpoints("an unreadable start") else { return };
+    flip_starts(&bench);
+    for line in [
+        "list",
+        "verify",
+        "verify --all",
+        "restore latest target",
+        "restore 2 target",
+        "du",
+        "diff 1 2",
+        "export latest kept",
+    ] {
+        let said = bench.fails(line, KEPT);
+        assert!(said.contains("/start"), "{line}: {said}");
+    }
+    assert!(!bench.path("target").exists() && files_below(&bench.path("kept"), &bench.path("kept")).is_empty());
+    flip_starts(&bench);
+    bench.ok("verify --all");
+}
+
+#[test]
+fn with_an_unreadable_start_a_checkpoint_is_restored_and_exported_by_its_full_name() {
+    let Some((bench, _)) = two_checkpoints("a checkpoint by its full name") else { return };
+    bench.ok("restore 2 expected");
+    flip_starts(&bench);
+    let listed = bench.run("list --all --json");
+    assert_eq!(listed.status.code(), Some(KEPT));
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let folder = listed["uncounted"][1]["folder"].as_str().unwrap().to_owned();
+    for line in [format!("restore {folder} target"), format!("export {folder} kept")] {
+        let output = bench.run(&line);
+        assert!(output.status.success(), "{line}: {output:?}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains("warning"), "{line}");
+    }
+    assert_eq!(scan(&bench.path("target")), scan(&bench.path("expected")));
+    bench.ok("verify --from kept");
+}
+
+#[test]
+fn a_checkpoint_whose_index_is_lost_is_given_up_by_repair_and_blocks_nothing_more() {
+    let Some((bench, _)) = two_checkpoints("repair") else { return };
+    let index = metadata_of(&bench, 1);
+    flip(&index);
+    assert_eq!(bench.run("gc").status.code(), Some(KEPT));
+    let refused = bench.run("drop 1");
+    assert_eq!(refused.status.code(), Some(KEPT));
+    assert!(String::from_utf8(refused.stdout).unwrap().contains("icecore repair"));
+    assert_eq!(bench.json("repair 1 --dry-run")["plan"]["dropped"].as_array().unwrap().len(), 1);
+    assert!(index.exists(), "a dry run deleted it");
+    bench.ok("repair 1");
+    assert!(!index.exists());
+    bench.ok("gc");
+    bench.ok("gc");
+    bench.assert_only_referenced();
+    bench.ok("verify --all");
+}
+
+#[test]
+fn repair_refuses_what_can_be_read_and_the_newest_checkpoint() {
+    let Some((bench, _)) = two_checkpoints("what repair refuses") else { return };
+    let newest = metadata_of(&bench, 2);
+    flip(&newest);
+    for line in ["repair 1", "repair 2", "repair 2 --dry-run"] {
+        assert_eq!(bench.run(line).status.code(), Some(KEPT), "{line}");
+    }
+    flip(&newest);
+    bench.ok("verify --all");
+}
+
 /// A file system of one megabyte.
 struct SmallDisk(PathBuf);
 

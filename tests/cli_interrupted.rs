@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cli_support::{Bench, JOB, files_below, local_store, scan};
+use cli_support::{Bench, JOB, files_below, flip, local_store, scan};
 use icecore::ErrorKind;
 use icecore::coordinator::OperatorDescription;
 use icecore::coordinator::{Coordinator, CoordinatorOptions};
@@ -173,6 +173,82 @@ fn a_living_owner_does_what_commands_ask_and_is_not_fenced() {
     // The same epoch all along, and it goes on working.
     assert_eq!(bench.view().epochs.living_owner(), Some(epoch));
     owner.runtime.block_on(owner.coordinator.collect(SweepScope::Everything, false)).unwrap();
+}
+
+fn index_of(bench: &Bench, checkpoint: u64) -> std::path::PathBuf {
+    let view = bench.view();
+    let folder = view.checkpoints.keys().find(|folder| folder.checkpoint.0 == checkpoint).unwrap();
+    bench.job().join(folder.to_string()).join("_metadata")
+}
+
+#[test]
+fn a_living_owner_gives_up_a_checkpoint_that_it_cannot_read() {
+    let Some((bench, _)) = three_checkpoints("a repair by the owner") else { return };
+    flip(&index_of(&bench, 1));
+    let owner = Owner::of(&bench);
+    owner.serve();
+    assert_eq!(bench.json("repair 1")["done_by"], "the owner");
+    assert_eq!(numbers(&bench), [2, 3]);
+    bench.ok("gc");
+    bench.ok("verify --all");
+}
+
+#[test]
+fn a_living_owner_does_not_give_up_a_checkpoint_that_it_has_read() {
+    let Some((bench, _)) = three_checkpoints("a repair that is refused") else { return };
+    let index = index_of(&bench, 1);
+    let owner = Owner::of(&bench);
+    owner.serve();
+    flip(&index);
+    assert!(bench.fails("repair 1", 5).contains("drop it instead"));
+    flip(&index);
+    assert_eq!(numbers(&bench), [1, 2, 3]);
+    bench.ok("verify --all");
+}
+
+#[test]
+fn a_snapshot_that_waits_asks_its_owner_once() {
+    let Some((bench, db)) = three_checkpoints("a snapshot that waits") else { return };
+    let owner = Owner::of(&bench);
+    owner.serve();
+    bench.fails(&format!("snapshot {} --wait 2", db.display()), OTHER_OWNER);
+    let requests = files_below(&bench.job().join("requests"), &bench.job());
+    assert_eq!(requests.len(), 2, "more than a request and its answer: {requests:?}");
+}
+
+#[test]
+fn a_signal_during_the_claim_leaves_no_tenure_that_looks_alive() {
+    if !have_rocksdb_tools("a signal during the claim") {
+        return;
+    }
+    let bench = Bench::new();
+    let db = bench.path("db");
+    write(&db, 0, 100);
+    let mut interrupted = 0;
+    for round in 0..24 {
+        let job = format!("j{round}");
+        let mut child = bench
+            .command(&format!("snapshot {} --job {job}", db.display()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let epochs = bench.store().join(format!("job-{job}/epochs"));
+        while !epochs.exists() && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        // Over the whole claim, which takes a few milliseconds.
+        std::thread::sleep(Duration::from_micros(round % 8 * 500));
+        signal(child.id(), "TERM");
+        let status = child.wait().unwrap();
+        interrupted += u64::from(status.code() == Some(143));
+        let shown = bench.run(&format!("show --job {job} --json"));
+        if shown.status.success() {
+            let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+            assert!(shown["living_owner"].is_null(), "round {round}: {shown}");
+        }
+    }
+    assert!(interrupted > 0, "every snapshot ended before it was interrupted");
 }
 
 #[test]

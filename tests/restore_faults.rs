@@ -12,14 +12,19 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::StreamExt as _;
 use icecore::ErrorKind;
 use icecore::env::Env;
 use icecore::layout::FileKind;
 use icecore::metadata::{CheckpointKind, FileEntry, Location};
-use icecore::restore::{Checkpoint, FetchOptions, RestorePlan, fetch_files, read_checkpoint, restore_folder};
+use icecore::restore::{
+    Checkpoint, ExportReport, FetchOptions, RestorePlan, export_checkpoint, fetch_files, read_checkpoint,
+    restore_folder, verify_checkpoint,
+};
+use icecore::store::testing::{FaultyStore, Rule, Step};
 use icecore::store::{LocalStore, StorePath, StoreRef};
 use icecore::task::RocksDbTask;
-use icecore::transfer::Progress;
+use icecore::transfer::{NoProgress, Progress, TransferLimits};
 use task_support::{Cluster, Dice, Kind, operator, tiny};
 
 /// A job with a checkpoint of many tables.
@@ -332,4 +337,63 @@ async fn a_restore_that_is_killed_leaves_no_target_and_can_be_repeated() {
     let files: Vec<_> = checkpoint.metadata.files().cloned().collect();
     restore_folder(&cluster.env, &checkpoint, &files, &target, &FetchOptions::default()).await.unwrap();
     assert!(target.join("CURRENT").exists());
+}
+
+async fn export(cluster: &Cluster, checkpoint: &Checkpoint, target: &StoreRef) -> icecore::Result<ExportReport> {
+    export_checkpoint(&cluster.env, checkpoint, target, None, TransferLimits::default(), &NoProgress).await
+}
+
+/// An export that found its target empty and then stops, until `meanwhile` is done. Returns its error.
+async fn loses_a_race(
+    cluster: &Cluster,
+    checkpoint: &Checkpoint,
+    target: &StoreRef,
+    meanwhile: impl AsyncFnOnce(),
+) -> icecore::Error {
+    let slow = FaultyStore::new(target.clone());
+    let gate = slow.park(Rule::on(Step::Create).always());
+    let slow: StoreRef = slow;
+    let winner = async {
+        gate.reached().await;
+        meanwhile().await;
+        gate.release();
+    };
+    let (lost, ()) = tokio::join!(export(cluster, checkpoint, &slow), winner);
+    lost.expect_err("two exports made one folder")
+}
+
+#[tokio::test]
+async fn an_export_that_loses_a_race_leaves_the_winner_alone() {
+    let (cluster, checkpoint) = checkpointed(Kind::Heap).await;
+    let folder = cluster.folder.path().join("kept");
+    let target: StoreRef = Arc::new(LocalStore::open(&folder, cluster.env.clone()).unwrap());
+    let error = loses_a_race(&cluster, &checkpoint, &target, async || {
+        export(&cluster, &checkpoint, &target).await.unwrap();
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    let kept = read_checkpoint(target, None).await.unwrap();
+    let report = verify_checkpoint(&cluster.env, &kept, true, TransferLimits::default(), &NoProgress).await.unwrap();
+    assert!(report.is_sound(), "{:?}", report.damaged);
+}
+
+#[tokio::test]
+async fn an_export_that_fails_removes_its_own_copies_only() {
+    let (cluster, checkpoint) = checkpointed(Kind::Heap).await;
+    assert!(checkpoint.metadata.files().count() > 1);
+    let folder = cluster.folder.path().join("kept");
+    let target: StoreRef = Arc::new(LocalStore::open(&folder, cluster.env.clone()).unwrap());
+    // Where one of the copies would go lies something else by now.
+    export(&cluster, &checkpoint, &target).await.unwrap();
+    let copied = read_checkpoint(target.clone(), None).await.unwrap();
+    let place = copied.stored_file(copied.metadata.files().next().unwrap()).unwrap().object;
+    fs::remove_dir_all(&folder).unwrap();
+    let error = loses_a_race(&cluster, &checkpoint, &target, async || {
+        target.put(&place, bytes::Bytes::from_static(b"mine")).await.unwrap();
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    assert_eq!(target.read(&place, 0..4).await.unwrap().as_ref(), b"mine");
+    let left: Vec<_> = target.list(None).map(|object| object.unwrap().path).collect().await;
+    assert_eq!(left, [place], "copies were left");
 }

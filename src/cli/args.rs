@@ -54,6 +54,8 @@ pub(super) enum Command {
     Why(WhyArgs),
     /// Drop checkpoints, and what only they need
     Drop(DropArgs),
+    /// Give up a checkpoint whose index cannot be read, and which blocks `gc`
+    Repair(RepairArgs),
     /// Drop the checkpoints that a policy does not keep
     Retain(RetainArgs),
     /// Keep a checkpoint until it is unpinned
@@ -219,6 +221,17 @@ pub(super) struct DropArgs {
     /// Numbers or folder names
     #[arg(required = true)]
     pub checkpoints: Vec<String>,
+    /// Only say what would be deleted
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub owner: OwnerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RepairArgs {
+    /// A number or a folder's name
+    pub checkpoint: String,
     /// Only say what would be deleted
     #[arg(long)]
     pub dry_run: bool,

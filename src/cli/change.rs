@@ -1,11 +1,11 @@
-//! `drop`, `retain`, `pin`, `unpin`, `gc`: what changes a job. Dry runs only read.
+//! `drop`, `repair`, `retain`, `pin`, `unpin`, `gc`: what changes a job. Dry runs only read.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::args::{DropArgs, GcArgs, KeepArgs, OwnerArgs, PinArgs, RetainArgs, UnpinArgs};
+use super::args::{DropArgs, GcArgs, KeepArgs, OwnerArgs, PinArgs, RepairArgs, RetainArgs, UnpinArgs};
 use super::exit;
 use super::output::{Done, one_line};
 use super::owner::{Reply, ask_or_claim, perform};
@@ -96,6 +96,20 @@ async fn drop_folders(place: &Place, job: &Job, folders: Vec<CheckpointFolder>, 
     owned(place, job, &wish, args, async |coordinator, report| {
         let drops: Vec<_> = folders.into_iter().map(|folder| (folder, "asked for".to_owned())).collect();
         let (plan, done) = coordinator.drop_checkpoints(&drops, false).await?;
+        (report.plan, report.report) = (Some(plan), Some(done));
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn repair(place: &Place, args: RepairArgs) -> Result<Done> {
+    let (job, view) = place.view().await?;
+    let folder = find_folder(&view, &args.checkpoint)?;
+    if args.dry_run {
+        return rehearsed(&job, gc::plan_repair(&*job.store, &view, folder).await?);
+    }
+    owned(place, &job, &Wish::Repair(folder), args.owner, async |coordinator, report| {
+        let (plan, done) = coordinator.repair(folder).await?;
         (report.plan, report.report) = (Some(plan), Some(done));
         Ok(())
     })

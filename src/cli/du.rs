@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::output::Done;
 use super::place::{Job, Place};
+use super::select::refuse_unknown;
 use super::text::{Align, Table, size};
 use crate::error::Result;
 use crate::metadata::total_bytes;
@@ -43,6 +44,7 @@ struct Row {
 
 pub(super) async fn run(place: &Place) -> Result<Done> {
     let (job, view) = place.view().await?;
+    refuse_unknown(&view)?;
     let stored = stored_sizes(&job).await?;
     let needed: Vec<(&CheckpointView, HashMap<StorePath, u64>)> =
         view.checkpoints.values().map(|checkpoint| (checkpoint, objects_of(&view, checkpoint, &stored))).collect();

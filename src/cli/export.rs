@@ -9,7 +9,7 @@ use super::args::ExportArgs;
 use super::output::Done;
 use super::place::Place;
 use super::progress::Bar;
-use super::select::{find, open};
+use super::select::{find, open, open_unknown};
 use super::text::{count, size};
 use crate::error::{Error, Result};
 use crate::layout::JobLayout;
@@ -29,8 +29,11 @@ struct Report {
 
 pub(super) async fn run(place: &Place, args: ExportArgs) -> Result<Done> {
     let (job, view) = place.view().await?;
-    let checkpoint = open(&job, find(&view, &args.checkpoint)?)?;
     refuse_inside_a_job(&args.target)?;
+    let checkpoint = match open_unknown(place, &job, &view, &args.checkpoint).await? {
+        Some(checkpoint) => checkpoint,
+        None => open(&job, find(&view, &args.checkpoint)?)?,
+    };
     let target: StoreRef = Arc::new(LocalStore::open(&args.target, place.env.clone())?);
     let bar = Bar::new(place.output, "export");
     place.signals.awaits();

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::args::ListArgs;
+use super::exit;
 use super::output::Done;
 use super::place::Place;
-use super::select::{kind_name, why_not};
+use super::select::{kind_name, refuse_unknown, why_not};
 use super::text::{Align, Table, count, size, time};
 use crate::error::Result;
 use crate::layout::{CheckpointFolder, SharedName};
@@ -47,6 +48,15 @@ struct UncountedRow {
 
 pub(super) async fn run(place: &Place, args: ListArgs) -> Result<Done> {
     let (job, view) = place.view().await?;
+    let mut code = exit::OK;
+    match refuse_unknown(&view) {
+        // The folders are there all the same, and their names are of use.
+        Err(error) if args.all => {
+            place.output.note(&error.to_string());
+            code = exit::KEPT;
+        }
+        known => known?,
+    }
     let checkpoints: Vec<Row> = view.checkpoints.values().map(|checkpoint| row(&view, checkpoint)).collect();
     let uncounted = args.all.then(|| {
         let rows = view.uncounted.iter().map(|(folder, uncounted)| UncountedRow {
@@ -58,7 +68,7 @@ pub(super) async fn run(place: &Place, args: ListArgs) -> Result<Done> {
         rows.collect()
     });
     let listing = Listing { job: job.layout.job().to_string(), checkpoints, uncounted };
-    Done::new(text(&listing, view.uncounted.len()), &listing)
+    Ok(Done::new(text(&listing, view.uncounted.len()), &listing)?.with_code(code))
 }
 
 fn row(view: &JobView, checkpoint: &CheckpointView) -> Row {

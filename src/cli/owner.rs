@@ -65,8 +65,15 @@ pub(super) async fn claim_when_free(
     claimant: Claimant,
 ) -> Result<Coordinator> {
     let deadline = place.env.clock.monotonic().saturating_add(Duration::from_secs(args.wait));
-    while ask_owner(place, job, &Wish::Ping, args).await?.is_some() {
-        let Some(owner) = Epochs::list(&*job.store, &job.layout).await?.living_owner() else { break };
+    let mut answered = None;
+    while let Some(owner) = Epochs::list(&*job.store, &job.layout).await?.living_owner() {
+        // Once an owner: every question is an object that it has to answer and to remove.
+        if answered != Some(owner) {
+            if ask_owner(place, job, &Wish::Ping, args).await?.is_none() {
+                break;
+            }
+            answered = Some(owner);
+        }
         if place.env.clock.monotonic() >= deadline {
             let message = format!("its owner is alive: {}", describe(job, owner).await);
             return Err(Error::new(ErrorKind::Fenced, "take a checkpoint", message)
@@ -114,7 +121,10 @@ async fn ask_owner(place: &Place, job: &Job, wish: &Wish, args: OwnerArgs) -> Re
         .with_advice("try again"))
 }
 
+/// Claims the job. From here on the caller ends the tenure, also when a signal comes.
 async fn claim(place: &Place, job: &Job, claimant: Claimant) -> Result<Coordinator> {
+    // Before the claim: dropped between its steps, it would leave a tenure that looks alive.
+    place.signals.awaits();
     let options = CoordinatorOptions {
         timeout: CHECKPOINT_TIMEOUT,
         tolerable_failures: claimant.tolerable_failures,
@@ -123,7 +133,12 @@ async fn claim(place: &Place, job: &Job, claimant: Claimant) -> Result<Coordinat
         ..CoordinatorOptions::default()
     };
     let (store, id) = (job.store.clone(), job.layout.job().clone());
-    Coordinator::start(store, id, claimant.operators, place.env.clone(), options, Vec::new()).await
+    let coordinator = Coordinator::start(store, id, claimant.operators, place.env.clone(), options, Vec::new()).await?;
+    if place.signals.has_come() {
+        release(&coordinator).await;
+        return Err(place.signals.error("the job was claimed, and nothing in it changed"));
+    }
+    Ok(coordinator)
 }
 
 /// Does `work` as the owner and ends the tenure, whether it succeeded or a signal came.
@@ -135,7 +150,6 @@ pub(super) async fn perform<T>(
     coordinator: &Coordinator,
     work: impl AsyncFnOnce(&Coordinator) -> Result<T>,
 ) -> Result<T> {
-    place.signals.awaits();
     let outcome = tokio::select! {
         biased;
         outcome = work(coordinator) => outcome,

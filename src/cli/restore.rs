@@ -12,7 +12,7 @@ use super::args::RestoreArgs;
 use super::output::Done;
 use super::place::{Job, Place};
 use super::progress::Bar;
-use super::select::{find, open, open_exported};
+use super::select::{find, open, open_exported, open_unknown};
 use super::text::{count, size};
 use super::verify::is_damage;
 use crate::error::{Error, ErrorKind, Result};
@@ -49,6 +49,10 @@ pub(super) async fn run(place: &Place, args: RestoreArgs) -> Result<Done> {
         }
         (None, Some(text)) => {
             let (job, view) = place.view().await?;
+            if let Some(checkpoint) = open_unknown(place, &job, &view, text).await? {
+                let done = restore(place, &args, &checkpoint, target).await?;
+                return report(&args, &checkpoint, target, done, None);
+            }
             let wanted = find(&view, text)?;
             let outcome = match open(&job, wanted) {
                 Ok(checkpoint) => restore(place, &args, &checkpoint, target).await.map(|done| (checkpoint, done)),

@@ -22,7 +22,51 @@ pub(super) fn find<'a>(view: &'a JobView, text: &str) -> Result<&'a CheckpointVi
         Named::Number(number) => view.checkpoint(number),
         Named::Folder(folder) => view.checkpoints.get(&folder),
     };
-    found.ok_or_else(|| not_found(view, text))
+    match found {
+        Some(found) => Ok(found),
+        None => {
+            refuse_unknown(view)?;
+            Err(not_found(view, text))
+        }
+    }
+}
+
+/// Refuses to take for an empty job one of which nobody can tell what counts.
+///
+/// # Errors
+/// [`ErrorKind::Blocked`] if the newest start cannot be read, naming it.
+pub(super) fn refuse_unknown(view: &JobView) -> Result<()> {
+    match (&view.start, view.blocks_everything()) {
+        (None, Some(blocker)) => {
+            let message = format!("it says which do, and cannot be read: {}", blocker.reason);
+            Err(Error::new(ErrorKind::Blocked, "tell which checkpoints count", message)
+                .with_object(&blocker.object)
+                .with_advice(
+                    "put back a sound copy of it; `icecore list --all` names the folders, \
+                    of which `restore` and `export` take one by its full name",
+                ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A checkpoint of which nobody can tell whether it counts, named in full: a person may know. `None`
+/// for any other.
+///
+/// # Errors
+/// As [`read_checkpoint`]; [`ErrorKind::Corrupt`] if it says that it is another.
+pub(super) async fn open_unknown(place: &Place, job: &Job, view: &JobView, text: &str) -> Result<Option<Checkpoint>> {
+    let Named::Folder(folder) = parse(text)? else { return Ok(None) };
+    if view.uncounted.get(&folder).is_none_or(|uncounted| uncounted.why != NotCounting::Unknown) {
+        return Ok(None);
+    }
+    let checkpoint = read_checkpoint(job.store.clone(), Some(job.layout.checkpoint(folder)?)).await?;
+    if checkpoint.metadata.folder() != folder || checkpoint.metadata.job != *job.layout.job() {
+        let message = format!("it says that it is {}", checkpoint.describe());
+        return Err(Error::corrupt("read a checkpoint", job.layout.metadata(folder)?, message));
+    }
+    place.output.note(&format!("warning: nobody can tell whether {folder} counts: {}", why_not(NotCounting::Unknown)));
+    Ok(Some(checkpoint))
 }
 
 /// The folder that `text` names, which counts.

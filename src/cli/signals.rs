@@ -62,6 +62,11 @@ impl Signals {
         }
     }
 
+    /// Whether one has come.
+    pub(super) fn has_come(&self) -> bool {
+        *self.received.borrow() != 0
+    }
+
     /// From now on the caller stops by itself, and is not just dropped, when a signal comes.
     pub(super) fn awaits(&self) {
         self.awaited.fetch_add(1, Ordering::SeqCst);

@@ -64,7 +64,6 @@ pub(super) async fn run(place: &Place, args: SnapshotArgs) -> Result<Done> {
     let description = OperatorDescription { operator: operator.clone(), parallelism: 1, max_parallelism: 1 };
     let claimant = Claimant { operators: vec![description], retention, tolerable_failures: args.attempts };
     let coordinator = claim_when_free(place, &job, args.owner, claimant).await?;
-    place.signals.awaits();
     let before: Vec<CheckpointFolder> = coordinator.completed().iter().map(|done| done.folder).collect();
     let outcome = take(place, &job, &coordinator, &operator, &args).await;
     release(&coordinator).await;

@@ -7,7 +7,7 @@ use super::exit;
 use super::output::Done;
 use super::place::Place;
 use super::progress::Bar;
-use super::select::{find, open, open_exported};
+use super::select::{find, open, open_exported, refuse_unknown};
 use super::text::{Align, Table, size};
 use crate::error::{Error, ErrorKind, Result};
 use crate::restore::{Checkpoint, VerifyReport, verify_checkpoints};
@@ -46,6 +46,7 @@ pub(super) async fn run(place: &Place, args: VerifyArgs) -> Result<Done> {
         checkpoints.push(open_exported(place, folder).await?);
     } else {
         let (job, view) = place.view().await?;
+        refuse_unknown(&view)?;
         let chosen = match &args.checkpoint {
             None if args.all => view.checkpoints.values().collect(),
             text => vec![find(&view, text.as_deref().unwrap_or("latest"))?],

@@ -124,6 +124,41 @@ impl Coordinator {
         Ok((retention, plan, report))
     }
 
+    /// Gives up a checkpoint that counts and whose index cannot be read, so that it blocks no deletion
+    /// any more. On a person's word only: the index may be sound and out of reach for a while. What it
+    /// alone referenced goes with the next [`Coordinator::collect`].
+    ///
+    /// Refused in the plan if the index can be read, or could when this coordinator looked last; if
+    /// something holds the checkpoint or builds on it; and for the newest one (R1).
+    ///
+    /// # Errors
+    /// The tenure's end; what the store says of a listing.
+    pub async fn repair(&self, folder: CheckpointFolder) -> Result<(GcPlan, GcReport)> {
+        let mut view = self.view.lock().await;
+        self.tenure.check()?;
+        let fresh = JobView::read(&*self.store, &self.layout).await?;
+        if fresh.start.as_ref().map(|start| start.epoch) != Some(self.tenure.epoch()) {
+            self.tenure.look().await?;
+        }
+        // One that was read goes by a drop, which knows what that frees.
+        let was_read = view.checkpoints.get(&folder).is_some_and(|checkpoint| checkpoint.content.is_ok());
+        let mut plan = gc::plan_repair(&*self.store, if was_read { &view } else { &fresh }, folder).await?;
+        let (bases, newest) = self.built_on();
+        if let Some(why) = self.needed(&bases, newest, folder).filter(|_| !plan.dropped.is_empty()) {
+            plan = GcPlan::empty(self.layout.job().clone());
+            plan.refused.push(gc::Refused { folder, why: why.to_owned() });
+        }
+        // If it is registered, what it references stays held until the next tenure.
+        for dropped in &plan.dropped {
+            self.state.lock().completed.remove(&dropped.folder);
+        }
+        let report = self.collector.execute(plan.clone()).await;
+        for dropped in &plan.dropped {
+            view.note_dropped(dropped.folder);
+        }
+        Ok((plan, report.into_result()?))
+    }
+
     async fn drop_now(&self, view: &mut JobView, drops: &[(CheckpointFolder, String)]) -> Result<(GcPlan, GcReport)> {
         let (going, refused) = self.choose(view, drops);
         let mut plan = gc::plan_release(&*self.store, view, &*self.registry, &going).await?;
@@ -154,26 +189,42 @@ impl Coordinator {
         view: &JobView,
         drops: &[(CheckpointFolder, String)],
     ) -> (Vec<(CheckpointFolder, String)>, Vec<gc::Refused>) {
-        let (bases, newest) = {
-            let state = self.state.lock();
-            (state.bases(), state.newest_incremental().map(|done| done.folder))
-        };
+        let (bases, newest) = self.built_on();
         let (mut going, mut refused) = (Vec::new(), Vec::new());
         for (folder, why) in drops {
-            let mut refuse = |why: &str| refused.push(gc::Refused { folder: *folder, why: why.to_owned() });
             if let Some(no) = gc::refusal(view, *folder) {
                 refused.push(no);
-            } else if bases.contains(&folder.checkpoint) {
-                refuse("a checkpoint in flight builds on it; try again when that has ended");
-            } else if newest == Some(*folder) {
-                refuse("the next incremental checkpoint builds on it; take one first");
-            } else if self.collector.is_pinned(*folder) {
-                refuse("it is pinned, or may be; remove the pin first");
+            } else if let Some(why) = self.needed(&bases, newest, *folder) {
+                refused.push(gc::Refused { folder: *folder, why: why.to_owned() });
             } else {
                 going.push((*folder, why.clone()));
             }
         }
         (going, refused)
+    }
+
+    /// What checkpoints in flight build on, and what the next incremental one does.
+    fn built_on(&self) -> (BTreeSet<CheckpointId>, Option<CheckpointFolder>) {
+        let state = self.state.lock();
+        (state.bases(), state.newest_incremental().map(|done| done.folder))
+    }
+
+    /// Why this coordinator keeps a checkpoint that nothing on the store does, if it has to.
+    fn needed(
+        &self,
+        bases: &BTreeSet<CheckpointId>,
+        newest: Option<CheckpointFolder>,
+        folder: CheckpointFolder,
+    ) -> Option<&'static str> {
+        if bases.contains(&folder.checkpoint) {
+            Some("a checkpoint in flight builds on it; try again when that has ended")
+        } else if newest == Some(folder) {
+            Some("the next incremental checkpoint builds on it; take one first")
+        } else if self.collector.is_pinned(folder) {
+            Some("it is pinned, or may be; remove the pin first")
+        } else {
+            None
+        }
     }
 
     async fn remove_leftovers(&self, view: &mut JobView) -> Result<GcReport> {

@@ -1,7 +1,7 @@
 //! What commands ask of a running coordinator (M1 of `docs/protocol.md`), and how it answers.
 //!
 //! A request's argument is a line of words; [`Wish`] is its meaning. A coordinator that serves
-//! requests lets `icecore gc`, `drop`, `retain`, `pin` and `unpin` work beside it without taking the
+//! requests lets `icecore gc`, `drop`, `retain`, `pin`, `unpin` and `repair` work beside it without taking the
 //! job over.
 
 use std::fmt;
@@ -37,6 +37,8 @@ pub enum Wish {
     Pin(CheckpointFolder, String),
     /// Remove the pins of a checkpoint. The argument is its folder's name.
     Unpin(CheckpointFolder),
+    /// Give up a checkpoint whose index cannot be read. The argument is its folder's name.
+    Repair(CheckpointFolder),
 }
 
 impl Wish {
@@ -48,6 +50,7 @@ impl Wish {
             Self::Retain(_) => RequestKind::Retain,
             Self::Pin(..) => RequestKind::Pin,
             Self::Unpin(_) => RequestKind::Unpin,
+            Self::Repair(_) => RequestKind::Repair,
         }
     }
 
@@ -79,7 +82,8 @@ impl Wish {
                 Ok(Self::Pin(folder.parse()?, reason.to_owned()))
             }
             RequestKind::Unpin => Ok(Self::Unpin(argument.parse()?)),
-            RequestKind::Fork | RequestKind::Repair | RequestKind::Savepoint => {
+            RequestKind::Repair => Ok(Self::Repair(argument.parse()?)),
+            RequestKind::Fork | RequestKind::Savepoint => {
                 Err(Error::new(ErrorKind::Unsupported, "read a request", "this owner does not do that"))
             }
         }
@@ -101,7 +105,7 @@ impl fmt::Display for Wish {
                 write!(f, "last={last} hourly={hourly} daily={daily} weekly={weekly}")
             }
             Self::Pin(folder, reason) => write!(f, "{folder} {reason}"),
-            Self::Unpin(folder) => write!(f, "{folder}"),
+            Self::Unpin(folder) | Self::Repair(folder) => write!(f, "{folder}"),
         }
     }
 }
@@ -191,6 +195,10 @@ impl Coordinator {
                 let (plan, report) = self.drop_checkpoints(&drops, false).await?;
                 told(&plan, &report)
             }
+            Wish::Repair(folder) => {
+                let (plan, report) = self.repair(folder).await?;
+                told(&plan, &report)
+            }
             Wish::Retain(policy) => {
                 let (_, plan, report) = self.apply_retention(policy, false).await?;
                 told(&plan, &report)
@@ -245,6 +253,7 @@ mod tests {
             Wish::Retain(RetentionPolicy { last: 1, hourly: 2, daily: 3, weekly: 4 }),
             Wish::Pin(folder(3), "before the upgrade".to_owned()),
             Wish::Unpin(folder(3)),
+            Wish::Repair(folder(3)),
         ];
         for wish in wishes {
             assert_eq!(Wish::parse(wish.kind(), &wish.to_string()).unwrap(), wish);

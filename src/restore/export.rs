@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{METADATA_NAME, OperatorId, SubtaskName, operator_folder, subtask_folder};
 use crate::metadata::{self, CheckpointKind, CheckpointMetadata, Encoding, FileEntry, Location, total_bytes};
 use crate::store::{StorePath, StoreRef};
-use crate::transfer::{Progress, TransferLimits, copy_object};
+use crate::transfer::{FailedCopy, Progress, TransferLimits, copy_object};
 
 const EXPORT: &str = "export a checkpoint";
 
@@ -30,7 +30,8 @@ pub struct ExportReport {
 }
 
 /// Copies `checkpoint` into the folder `folder` of `target` (`None`: its root), which must be empty.
-/// After an error what was copied is removed again, as far as the store lets it.
+/// After an error what this call copied is removed again, as far as the store lets it; what another
+/// export put there meanwhile stays.
 ///
 /// # Errors
 /// [`ErrorKind::AlreadyExists`] if something lies there; [`ErrorKind::InvalidInput`] for a folder
@@ -52,14 +53,14 @@ pub async fn export_checkpoint(
         files: copies.len() as u64,
         bytes: total_bytes(copies.iter().map(|copy| copy.entry.size_bytes).chain([metadata_bytes.len() as u64])),
     };
-    let written = write(env, checkpoint, target, folder, (&copies, metadata_bytes), limits, progress).await;
-    match written {
-        Ok(()) => Ok(report),
-        Err(error) => {
-            remove(target, folder, &copies).await;
-            Err(error)
-        }
+    let (mut made, mut outcome) = copy_all(env, checkpoint, target, folder, &copies, limits, progress).await;
+    if outcome.is_ok() {
+        outcome = put_index(target, folder, metadata_bytes, &mut made).await;
     }
+    if outcome.is_err() {
+        remove(target, &made).await;
+    }
+    outcome.map(|()| report)
 }
 
 /// One file, and where its copy goes below the folder.
@@ -124,47 +125,69 @@ fn at(folder: Option<&StorePath>, below: &str) -> Result<StorePath> {
     }
 }
 
-async fn write(
+/// Also tells what this call put into the folder, or may have: nothing else is its to remove.
+async fn copy_all(
     env: &Env,
     checkpoint: &Checkpoint,
     target: &StoreRef,
     folder: Option<&StorePath>,
-    (copies, metadata): (&[Copy<'_>], Bytes),
+    copies: &[Copy<'_>],
     limits: TransferLimits,
     progress: &dyn Progress,
-) -> Result<()> {
+) -> (Vec<StorePath>, Result<()>) {
     progress.expect(copies.len() as u64, total_bytes(copies.iter().map(|copy| copy.entry.size_bytes)));
     let failed = AtomicBool::new(false);
     let failed = &failed;
     let mut outcomes = stream::iter(copies)
         .map(|copy| async move {
             if failed.load(Ordering::Relaxed) {
-                return Ok(());
+                return Ok(None);
             }
             let (file, place) = (checkpoint.stored_file(copy.entry)?, at(folder, copy.below.as_str())?);
-            copy_object(&*checkpoint.store, env, &file, &**target, &place, progress).await
+            match copy_object(&*checkpoint.store, env, &file, &**target, &place, progress).await {
+                Ok(()) => Ok(Some((place, None))),
+                Err(FailedCopy { error, may_exist: true }) => Ok(Some((place, Some(error)))),
+                Err(FailedCopy { error, may_exist: false }) => Err(error),
+            }
         })
         .buffer_unordered(limits.parallelism.max(1));
     // What has begun is waited for even after an error: a copy that is merely dropped may still
     // appear, after all others were removed.
-    let mut first_error = None;
+    let (mut made, mut first_error) = (Vec::new(), None);
     while let Some(outcome) = outcomes.next().await {
-        if let Err(error) = outcome {
+        let error = match outcome {
+            Ok(None) => None,
+            Ok(Some((place, error))) => {
+                made.push(place);
+                error
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(error) = error {
             failed.store(true, Ordering::Relaxed);
             first_error.get_or_insert(error);
         }
     }
-    if let Some(error) = first_error {
-        return Err(error);
-    }
-    target.put(&at(folder, METADATA_NAME)?, metadata).await
+    (made, first_error.map_or(Ok(()), Err))
 }
 
-async fn remove(target: &StoreRef, folder: Option<&StorePath>, copies: &[Copy<'_>]) {
-    // The index first, should its writing have been answered with an error and landed all the same.
-    let places = std::iter::once(METADATA_NAME).chain(copies.iter().map(|copy| copy.below.as_str()));
-    let places: Vec<StorePath> = places.filter_map(|below| at(folder, below).ok()).collect();
-    let failed = target.delete(&places).await.into_iter().filter_map(Result::err).next();
+async fn put_index(
+    target: &StoreRef,
+    folder: Option<&StorePath>,
+    metadata: Bytes,
+    made: &mut Vec<StorePath>,
+) -> Result<()> {
+    let index = at(folder, METADATA_NAME)?;
+    let written = target.put(&index, metadata).await;
+    if written.as_ref().is_err_and(|error| error.kind() != ErrorKind::AlreadyExists) {
+        // It may have landed all the same, and goes first.
+        made.insert(0, index);
+    }
+    written
+}
+
+async fn remove(target: &StoreRef, made: &[StorePath]) {
+    let failed = target.delete(made).await.into_iter().filter_map(Result::err).next();
     if let Some(error) = failed {
         tracing::warn!(%error, "could not remove all of an unfinished export");
     }

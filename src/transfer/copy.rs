@@ -6,16 +6,32 @@ use sha2::{Digest, Sha256};
 use super::download::{check, reads};
 use super::{Progress, StoredFile};
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind};
 use crate::layout::ContentHash;
 use crate::store::{Store, StorePath};
+
+/// Why a copy failed, and what it may have left.
+#[derive(Debug)]
+pub struct FailedCopy {
+    /// What went wrong.
+    pub error: Error,
+    /// Whether this copy may have made the target all the same. `false`: what is there, if anything
+    /// is, is somebody else's.
+    pub may_exist: bool,
+}
+
+impl From<Error> for FailedCopy {
+    fn from(error: Error) -> Self {
+        Self { error, may_exist: false }
+    }
+}
 
 /// Copies `file` to the new object `target` of `to`. The object appears only if its bytes have the
 /// recorded hash.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Corrupt`] if length or hash differ; [`crate::ErrorKind::NotFound`] if the
-/// source is gone; what either store says otherwise. The target may exist after an error of `to`.
+/// source is gone; what either store says otherwise.
 pub async fn copy_object(
     from: &dyn Store,
     env: &Env,
@@ -23,7 +39,7 @@ pub async fn copy_object(
     to: &dyn Store,
     target: &StorePath,
     progress: &dyn Progress,
-) -> Result<()> {
+) -> Result<(), FailedCopy> {
     let mut writer = to.create(target).await?;
     let mut hasher = Sha256::new();
     let copied = async {
@@ -44,7 +60,10 @@ pub async fn copy_object(
     };
     match copied.await {
         Ok(()) => {
-            writer.finish().await?;
+            writer
+                .finish()
+                .await
+                .map_err(|error| FailedCopy { may_exist: error.kind() != ErrorKind::AlreadyExists, error })?;
             progress.file_done();
             Ok(())
         }
@@ -53,7 +72,7 @@ pub async fn copy_object(
             if let Err(abort) = writer.abort().await {
                 tracing::debug!(%target, %abort, "could not abort a copy");
             }
-            Err(error)
+            Err(FailedCopy::from(error))
         }
     }
 }
