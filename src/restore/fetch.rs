@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::stream::StreamExt;
@@ -82,10 +83,20 @@ pub async fn fetch_files(
             fs::create_dir_all(&parent).map_err(|error| Error::io("make the folder", parent.display(), error))?;
         }
     }
-    let fetch = |file| async move { (file, fetch_one(env, checkpoint, file, folder, options).await) };
+    // After a failure nothing new is begun, but what runs is waited for: a file that another thread still
+    // writes would appear in the folder after its removal.
+    let has_failed = &AtomicBool::new(false);
+    let fetch = |file| async move {
+        let outcome = match has_failed.load(Ordering::Relaxed) {
+            true => Err(Error::new(ErrorKind::Cancelled, "fetch file", "another file could not be fetched")),
+            false => fetch_one(env, checkpoint, file, folder, options).await,
+        };
+        (file, outcome)
+    };
     let mut outcomes = options.limits.run(files, |file| Some(file.size_bytes), fetch);
     let mut report = FetchReport::default();
     let mut damaged: Vec<(String, Error)> = Vec::new();
+    let mut failed: Option<Error> = None;
     while let Some((file, outcome)) = outcomes.next().await {
         match outcome {
             Ok(Fetched::FromStore) => {
@@ -96,10 +107,13 @@ pub async fn fetch_files(
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
                 damaged.push((file.local_name.to_string(), error));
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                has_failed.store(true, Ordering::Relaxed);
+                failed.get_or_insert(error);
+            }
         }
     }
-    match damage(checkpoint, damaged) {
+    match failed.or_else(|| damage(checkpoint, damaged)) {
         None => Ok(report),
         Some(error) => Err(error),
     }
