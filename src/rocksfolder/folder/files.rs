@@ -14,7 +14,7 @@ pub(super) fn collect(
     seen: &mut Seen,
     options: ReadOptions<'_>,
 ) -> Result<(FolderVersion, Vec<FolderFile>)> {
-    let (version, manifest_bytes) = read_manifest(path, seen)?;
+    let (mut version, manifest_bytes) = read_manifest(path, seen)?;
     let listing = Listing::read(path)?;
     let mut files = Vec::new();
     for (family, table) in version.tables() {
@@ -22,6 +22,11 @@ pub(super) fn collect(
     }
     for (_, blob) in version.blob_files() {
         files.push(blob_file(path, blob)?);
+    }
+    // A log is begun before any edit tells of it, so its number may be one that the MANIFEST calls free.
+    // RocksDB does the same when it recovers (`MarkFileNumberUsed`).
+    if let Some(newest) = listing.logs.last() {
+        version.next_file_number = version.next_file_number.max(newest.saturating_add(1));
     }
     files.extend(log_files(path, &version, &listing)?);
     if let Some(number) = listing.newest_options {
