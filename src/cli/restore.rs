@@ -18,7 +18,7 @@ use super::verify::is_damage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{OperatorState, SubtaskState};
 use crate::ownership::{CheckpointView, JobView};
-use crate::restore::{Checkpoint, FetchOptions, FetchReport, restore_folder, verify_checkpoint};
+use crate::restore::{Checkpoint, FetchOptions, FetchReport, refuse_content, restore_folder, verify_checkpoint};
 use crate::transfer::{NoProgress, TransferLimits};
 
 #[derive(Debug, Serialize)]
@@ -40,6 +40,7 @@ struct Report {
 
 pub(super) async fn run(place: &Place, args: RestoreArgs) -> Result<Done> {
     let (checkpoint, target) = split(&args)?;
+    // Before any byte is fetched. The restore itself looks again.
     refuse_content(target)?;
     match (&args.from, checkpoint) {
         (Some(folder), None) => {
@@ -87,19 +88,6 @@ fn split(args: &RestoreArgs) -> Result<(Option<&str>, &Path)> {
             Ok((Some(text), target))
         }
         _ => Err(usage("CHECKPOINT and TARGET are needed")),
-    }
-}
-
-/// Before any byte is fetched. The restore itself looks again.
-fn refuse_content(target: &Path) -> Result<()> {
-    match std::fs::read_dir(target).map(|mut entries| entries.next().is_none()) {
-        Ok(true) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Ok(false) => Err(Error::new(ErrorKind::AlreadyExists, "restore", "the target folder is not empty")
-            .with_object(target.display())
-            .with_advice("name a folder that does not exist yet; nothing was changed")),
-        Err(error) => Err(Error::io("look at the restore target", target.display(), error)
-            .with_advice("name a folder that does not exist yet")),
     }
 }
 

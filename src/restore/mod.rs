@@ -17,4 +17,6 @@ pub use export::{ExportReport, export_checkpoint};
 pub use fetch::{FetchOptions, FetchReport, fetch_files, fetch_to_memory, restore_folder};
 pub use plan::{RestorePlan, RestoreSource};
 pub use staged::StagedFolder;
+#[cfg(feature = "cli")]
+pub(crate) use staged::refuse_content;
 pub use verify::{Damage, VerifyReport, verify_checkpoint, verify_checkpoints};

@@ -80,6 +80,17 @@ impl RestorePlan {
         })
     }
 
+    /// The one source, if it is this very subtask with the same key groups, and wanted whole: only then
+    /// may the next checkpoint build on its files.
+    pub fn unchanged_source(&self) -> Option<&RestoreSource> {
+        match self.sources.as_slice() {
+            [only] if only.is_whole() && only.subtask == self.subtask && only.key_groups == self.key_groups => {
+                Some(only)
+            }
+            _ => None,
+        }
+    }
+
     /// How many files are fetched.
     pub fn file_count(&self) -> u64 {
         self.sources.iter().map(|source| source.files.len() as u64).sum()

@@ -72,7 +72,8 @@ impl Drop for StagedFolder {
     }
 }
 
-fn refuse_content(target: &Path) -> Result<()> {
+/// Refuses a target that is anything but absent or an empty folder.
+pub(crate) fn refuse_content(target: &Path) -> Result<()> {
     match fs::read_dir(target) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io("look at the restore target", target.display(), error)

@@ -77,11 +77,9 @@ impl HeapTask {
         }
         let mut generations = BTreeMap::new();
         // Only the very subtask whose files these are may build on them.
-        let is_same = matches!(plan.sources.as_slice(), [only] if only.is_whole() && only.subtask == plan.subtask && only.key_groups == plan.key_groups);
-        if is_incremental && is_same {
+        if let (true, Some(source)) = (is_incremental, plan.unchanged_source()) {
             let id = checkpoint.metadata.checkpoint;
-            let files = plan.sources.iter().flat_map(|source| source.files.iter().cloned());
-            snapshotter.remember(id, files);
+            snapshotter.remember(id, source.files.iter().cloned());
             generations.insert(id, Generation::RESTORED);
         }
         Ok(Self { backend: restore.finish()?, snapshotter, generations, env })

@@ -71,11 +71,9 @@ pub(super) async fn restore(
 /// The snapshotter builds on the checkpoint if the files are exactly what this subtask had in it;
 /// otherwise it only knows their hashes.
 fn tell_snapshotter(plan: &RestorePlan, checkpoint: &Checkpoint, snapshotter: &Snapshotter) {
-    match plan.sources.as_slice() {
-        [only] if only.is_whole() && only.subtask == plan.subtask && only.key_groups == plan.key_groups => {
-            snapshotter.remember(checkpoint.metadata.checkpoint, only.files.iter().cloned());
-        }
-        sources => snapshotter.seed(sources.iter().flat_map(|source| &source.files)),
+    match plan.unchanged_source() {
+        Some(source) => snapshotter.remember(checkpoint.metadata.checkpoint, source.files.iter().cloned()),
+        None => snapshotter.seed(plan.sources.iter().flat_map(|source| &source.files)),
     }
 }
 
@@ -152,7 +150,9 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 fn copy_rows(target: &Target, from: &Path, into: &Path, wanted: Option<KeyGroupRange>) -> Result<()> {
     let Some(wanted) = wanted else { return Ok(()) };
     let from = target.open(from, wanted)?;
-    let mut into = target.open_without_dropping(into)?;
+    // The whole range: what lies outside the base's share was dropped before, and what other sources
+    // brought stays.
+    let mut into = target.open(into, target.range)?;
     for schema in from.states() {
         let (source, sink) = (from.find_state(&schema)?, into.open_state(&schema)?);
         from.scan_key_groups(source, wanted, &mut |key, value| {
@@ -161,14 +161,6 @@ fn copy_rows(target: &Target, from: &Path, into: &Path, wanted: Option<KeyGroupR
         })?;
     }
     into.flush_all()
-}
-
-impl Target {
-    /// Opens the database under construction for the whole range: what lies outside the base's share
-    /// was dropped already, and what other sources brought stays.
-    fn open_without_dropping(&self, folder: &Path) -> Result<RocksDbBackend> {
-        self.open(folder, self.range)
-    }
 }
 
 async fn from_key_groups(
