@@ -25,6 +25,7 @@ mod path;
 pub mod testing;
 
 use std::fmt;
+use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +79,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Reads bytes `range` of an object. Returns exactly `range.end - range.start` bytes, or an
     /// error ([`crate::ErrorKind::Corrupt`] if the object is shorter). Callers bound the range.
     async fn read(&self, path: &StorePath, range: Range<u64>) -> Result<Bytes>;
+
+    /// The object as a file of this machine, open for reading, if that is what it is. `None`, the default: [`Self::read`]
+    /// is the way to it. Whoever reads the file checks length and hash all the same; it saves a copy of every
+    /// byte between threads, and nothing else, so a store that wraps another may leave this out.
+    async fn open_file(&self, path: &StorePath) -> Result<Option<File>> {
+        let _ = path;
+        Ok(None)
+    }
 
     /// Length of an object, or [`crate::ErrorKind::NotFound`].
     async fn stat(&self, path: &StorePath) -> Result<ObjectMeta>;

@@ -9,6 +9,7 @@ use futures::stream::{self, Stream, StreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use super::direct::copy_hashed;
 use super::{CHUNKS_IN_FLIGHT, MAX_IN_MEMORY_BYTES, Progress, StoredFile};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +36,11 @@ pub async fn download(
 ) -> Result<()> {
     if file.size_bytes <= READ_BYTES {
         return download_small(store, env, file, target, progress).await;
+    }
+    if let Some(source) = store.open_file(&file.object).await? {
+        check(file, copy_hashed(env, source, file, Some(target), progress).await?)?;
+        progress.file_done();
+        return Ok(());
     }
     let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
     let path = target.to_owned();
@@ -108,6 +114,11 @@ pub async fn download_to_memory(store: &dyn Store, file: &StoredFile, progress: 
 /// # Errors
 /// As [`download`].
 pub async fn verify_object(store: &dyn Store, env: &Env, file: &StoredFile, progress: &dyn Progress) -> Result<()> {
+    if let Some(source) = store.open_file(&file.object).await? {
+        check(file, copy_hashed(env, source, file, None, progress).await?)?;
+        progress.file_done();
+        return Ok(());
+    }
     let mut hasher = Sha256::new();
     let mut chunks = reads(store, file);
     while let Some(chunk) = chunks.next().await {

@@ -18,6 +18,7 @@
 //! once ([`TransferLimits`]).
 
 mod copy;
+mod direct;
 mod download;
 mod hash;
 mod progress;

@@ -209,3 +209,32 @@ async fn a_large_file_that_changed_after_hashing_is_not_stored() {
     assert_eq!(sent.unwrap_err().kind(), ErrorKind::Changed);
     assert!(store.0.lock().is_empty());
 }
+
+#[tokio::test]
+async fn an_object_that_is_a_file_of_this_machine_is_read_whole_and_in_part_and_its_damage_is_found() {
+    let env = Env::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = crate::store::LocalStore::open(&folder.path().join("store"), env.clone()).unwrap();
+    let bytes = sample(5 * CHUNK_BYTES + 17);
+    store.put(&path("o"), bytes.clone().into()).await.unwrap();
+    assert!(store.open_file(&path("o")).await.unwrap().is_some());
+    let file = |begin: usize, end: usize| StoredFile {
+        object: path("o"),
+        offset_bytes: begin as u64,
+        size_bytes: (end - begin) as u64,
+        sha256: ContentHash::of(&bytes[begin..end]),
+    };
+    for (begin, end) in [(0, bytes.len()), (7, 2 * CHUNK_BYTES), (CHUNK_BYTES - 3, bytes.len())] {
+        let target = folder.path().join(format!("{begin}-{end}"));
+        download(&store, &env, &file(begin, end), &target, &NoProgress).await.unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), bytes[begin..end]);
+        verify_object(&store, &env, &file(begin, end), &NoProgress).await.unwrap();
+        let wrong = StoredFile { sha256: ContentHash::of(b"other"), ..file(begin, end) };
+        let target = folder.path().join(format!("wrong-{begin}-{end}"));
+        let error = download(&store, &env, &wrong, &target, &NoProgress).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+    let long = StoredFile { size_bytes: bytes.len() as u64 + 1, ..file(0, bytes.len()) };
+    let error = download(&store, &env, &long, &folder.path().join("long"), &NoProgress).await.unwrap_err();
+    assert_eq!((error.kind(), error.object()), (ErrorKind::Corrupt, Some("o")));
+}

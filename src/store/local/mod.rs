@@ -24,6 +24,7 @@ mod writer;
 #[cfg(test)]
 mod disk_tests;
 
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -178,6 +179,12 @@ impl Store for LocalStore {
         self.run(&self.operations, move |folders, _permit| read(&folders.root, &path, range, &buffers)).await?
     }
 
+    async fn open_file(&self, path: &StorePath) -> Result<Option<File>> {
+        let path = path.clone();
+        let open = move |folders: Arc<Folders>, _permit| open_object(&folders.root, &path, "read an object").map(Some);
+        self.run(&self.operations, open).await?
+    }
+
     async fn stat(&self, path: &StorePath) -> Result<ObjectMeta> {
         let path = path.clone();
         self.run(&self.operations, move |folders, _permit| {
@@ -274,20 +281,24 @@ fn unused_place(root: &Path, path: &StorePath, operation: &'static str) -> Resul
     }
 }
 
+fn open_object(root: &Path, path: &StorePath, operation: &'static str) -> Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let (place, found) = resolve(root, path, operation)?;
+    let Found::Object(_) = found else { return Err(missing(operation, path)) };
+    // No link is followed and no pipe waited for, even if one took the object's place just now.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let open = rustix::fs::open(&place, flags, Mode::empty());
+    open.map(File::from).map_err(|error| Error::io(operation, path, error.into()))
+}
+
 /// Exactly the bytes `range` of an object.
 fn read(root: &Path, path: &StorePath, range: Range<u64>, buffers: &Buffers) -> Result<Bytes> {
-    use rustix::fs::{Mode, OFlags};
     let operation = "read an object";
     let length = range.end.checked_sub(range.start).ok_or_else(|| {
         Error::invalid(operation, format!("the range {}..{} is backwards", range.start, range.end)).with_object(path)
     })?;
-    let (place, found) = resolve(root, path, operation)?;
-    let Found::Object(_) = found else { return Err(missing(operation, path)) };
+    let mut file = open_object(root, path, operation)?;
     let failed = |error: io::Error| Error::io(operation, path, error);
-    // No link is followed and no pipe waited for, even if one took the object's place just now.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let open = rustix::fs::open(&place, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-    let mut file = std::fs::File::from(open);
     let size_bytes = file.metadata().map_err(failed)?.len();
     let shorter = || {
         Error::corrupt(
