@@ -70,6 +70,33 @@ async fn nothing_comes_back(kind: Kind) {
     }
 }
 
+/// A job goes on from another one's checkpoint, on another store, that has the number of its own newest.
+async fn taken_over(kind: Kind) {
+    let (mut original, mut clone) = (Cluster::start(kind, 128, 1).await, Cluster::start(kind, 128, 1).await);
+    for (seed, cluster) in [&mut original, &mut clone].into_iter().enumerate() {
+        churn(cluster, &mut Dice(seed as u64), OPERATIONS / 4).await;
+        cluster.checkpoint(CheckpointKind::Incremental).await;
+    }
+    let from = original.coordinator.latest().await.unwrap().unwrap();
+    clone.at_checkpoint = original.at_checkpoint.clone();
+    clone.restart_from(&from, kind, 1).await;
+    clone.assert_equals_model("taken over");
+    clone.checkpoint(CheckpointKind::Incremental).await;
+    clone.restart(kind, 1).await;
+    clone.assert_equals_model("restored from the first checkpoint of its own");
+}
+
+#[tokio::test]
+async fn a_heap_taken_over_from_another_jobs_checkpoint_is_checkpointed_as_it_is() {
+    taken_over(Kind::Heap).await;
+}
+
+#[cfg(feature = "rocksdb")]
+#[tokio::test]
+async fn a_database_taken_over_from_another_jobs_checkpoint_is_checkpointed_as_it_is() {
+    taken_over(Kind::RocksDb).await;
+}
+
 #[tokio::test]
 async fn a_heap_restored_at_the_same_parallelism_holds_what_it_held() {
     through(Kind::Heap, &[1, 1]).await;

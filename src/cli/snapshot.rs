@@ -235,7 +235,7 @@ async fn base_files(
     trigger: &Trigger,
 ) -> Result<Option<Arc<CheckpointMetadata>>> {
     let completed = coordinator.completed();
-    let Some(base) = completed.iter().rev().find(|done| Some(done.folder.checkpoint) == trigger.base) else {
+    let Some(base) = completed.iter().rev().find(|done| Some(done.folder) == trigger.base) else {
         return Ok(None);
     };
     let folder = job.layout.checkpoint(base.folder)?;
@@ -254,8 +254,8 @@ fn remember(
     let part = operator.flat_map(|operator| &operator.subtasks).find(|part| part.index == subtask.index);
     let files: Vec<FileEntry> = part.map(|part| part.files.clone()).unwrap_or_default();
     let known = files.iter().filter_map(|file| file.identity).collect();
-    if trigger.base == Some(base.checkpoint) {
-        snapshotter.remember(base.checkpoint, files);
+    if trigger.base == Some(base.folder()) {
+        snapshotter.remember(base.folder(), files);
     }
     known
 }

@@ -53,7 +53,7 @@ impl Coordinator {
             .map(|done| Candidate {
                 folder: done.folder,
                 triggered_at_unix_ms: done.triggered_at_unix_ms,
-                held: bases.contains(&done.folder.checkpoint)
+                held: bases.contains(&done.folder)
                     || (Some(done.folder) == newest && !is_newest_of_all)
                     || view.holds(done.folder).next().is_some()
                     || self.collector.is_pinned(done.folder),
@@ -204,7 +204,7 @@ impl Coordinator {
     }
 
     /// What checkpoints in flight build on, and what the next incremental one does.
-    fn built_on(&self) -> (BTreeSet<CheckpointId>, Option<CheckpointFolder>) {
+    fn built_on(&self) -> (BTreeSet<CheckpointFolder>, Option<CheckpointFolder>) {
         let state = self.state.lock();
         (state.bases(), state.newest_incremental().map(|done| done.folder))
     }
@@ -212,11 +212,11 @@ impl Coordinator {
     /// Why this coordinator keeps a checkpoint that nothing on the store does, if it has to.
     fn needed(
         &self,
-        bases: &BTreeSet<CheckpointId>,
+        bases: &BTreeSet<CheckpointFolder>,
         newest: Option<CheckpointFolder>,
         folder: CheckpointFolder,
     ) -> Option<&'static str> {
-        if bases.contains(&folder.checkpoint) {
+        if bases.contains(&folder) {
             Some("a checkpoint in flight builds on it; try again when that has ended")
         } else if newest == Some(folder) {
             Some("the next incremental checkpoint builds on it; take one first")

@@ -71,7 +71,7 @@ pub(super) struct State {
     pub(super) completed: BTreeMap<CheckpointFolder, CompletedCheckpoint>,
     pub(super) chain: Chain,
     /// Fully acknowledged and being committed, with the base that each builds on.
-    pub(super) committing: BTreeMap<CheckpointId, Option<CheckpointId>>,
+    pub(super) committing: BTreeMap<CheckpointId, Option<CheckpointFolder>>,
     /// What ended checkpoints left behind, to be deleted when the store is changed next.
     pub(super) leftovers: Leftovers,
     pub(super) failures_in_a_row: u32,
@@ -82,7 +82,7 @@ pub(super) struct State {
 impl State {
     /// The checkpoints that checkpoints in flight build on. They are not dropped: what they hold is
     /// carried over without asking the registry (I1).
-    pub(super) fn bases(&self) -> BTreeSet<CheckpointId> {
+    pub(super) fn bases(&self) -> BTreeSet<CheckpointFolder> {
         let in_flight = self.pending.values().filter_map(|pending| pending.trigger.base);
         in_flight.chain(self.committing.values().copied().flatten()).collect()
     }
@@ -293,7 +293,7 @@ impl Coordinator {
             epoch: self.tenure.epoch(),
             generation: state.generation,
             kind,
-            base: base.map(|done| done.folder.checkpoint),
+            base: base.map(|done| done.folder),
             folder,
             triggered_at_unix_ms: self.env.clock.unix_time_ms(),
         };

@@ -16,8 +16,9 @@ pub struct Trigger {
     pub generation: u64,
     /// How the checkpoint is written.
     pub kind: CheckpointKind,
-    /// The complete checkpoint that an incremental one may build on.
-    pub base: Option<CheckpointId>,
+    /// The complete checkpoint that an incremental one may build on. Its folder, and not its number
+    /// alone: another job has checkpoints of the same numbers, and a subtask may be restored from one.
+    pub base: Option<CheckpointFolder>,
     /// The folder of this checkpoint, relative to the store's root.
     pub folder: StorePath,
     /// When it was triggered, in milliseconds since 1970 UTC.
@@ -51,7 +52,7 @@ pub struct SubtaskHandle {
     /// Its named states, sorted by name.
     pub states: Vec<StateSchema>,
     /// The checkpoint to whose files of this subtask the lists below apply; `None`: to none.
-    pub base: Option<CheckpointId>,
+    pub base: Option<CheckpointFolder>,
     /// Files that are new or different.
     pub added: Vec<FileEntry>,
     /// Local names of files that are no longer there.

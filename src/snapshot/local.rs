@@ -131,5 +131,5 @@ pub enum Known {
     /// RocksDB's identity of it: equal identities mean equal bytes.
     Identity(FileIdentity),
     /// The backend itself knows that it has not changed since this checkpoint.
-    UnchangedSince(crate::layout::CheckpointId),
+    UnchangedSince(crate::layout::CheckpointFolder),
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::file_set::FileSet;
 use super::local::{Known, LocalFile, Placing};
-use crate::layout::{CheckpointId, ContentHash};
+use crate::layout::{CheckpointFolder, ContentHash};
 use crate::metadata::{CheckpointKind, FileEntry, FileIdentity, Location};
 
 /// What will be done with each file of a snapshot. A value: print it, test it, then execute it.
@@ -27,7 +27,7 @@ impl UploadPlan {
     pub fn new(
         files: Vec<LocalFile>,
         kind: CheckpointKind,
-        base: Option<(CheckpointId, &FileSet)>,
+        base: Option<(CheckpointFolder, &FileSet)>,
         hash_of: &dyn Fn(&FileIdentity) -> Option<ContentHash>,
     ) -> Self {
         let mut plan = Self::default();
@@ -49,7 +49,7 @@ impl UploadPlan {
         plan
     }
 
-    fn find(file: &LocalFile, base: Option<(CheckpointId, &FileSet)>) -> Option<Arc<FileEntry>> {
+    fn find(file: &LocalFile, base: Option<(CheckpointFolder, &FileSet)>) -> Option<Arc<FileEntry>> {
         let (base_id, base) = base?;
         match file.known {
             Known::No => None,
@@ -112,6 +112,7 @@ mod tests {
     use super::super::file_set::tests::entry;
     use super::super::local::FileSource;
     use super::*;
+    use crate::layout::{CheckpointId, Epoch, Uid};
 
     fn local(name: &str, known: Known) -> LocalFile {
         let like = entry(name, "a");
@@ -126,6 +127,10 @@ mod tests {
         }
     }
 
+    fn cp(id: u64) -> CheckpointFolder {
+        CheckpointFolder { checkpoint: CheckpointId(id), epoch: Epoch { counter: 1, uid: Uid(1) } }
+    }
+
     fn identity_of(content: &str) -> Known {
         Known::Identity(entry("x", content).identity.unwrap())
     }
@@ -137,7 +142,7 @@ mod tests {
         let mut other = entry("1.sst", "a").identity.unwrap();
         other.unique_id = [99, 99];
         let files = vec![local("1.sst", Known::Identity(other)), local("2.sst", Known::No)];
-        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(1), &base)), &|_| None);
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(1), &base)), &|_| None);
         assert_eq!((plan.carried.len(), plan.unknown.len()), (0, 2));
     }
 
@@ -145,7 +150,7 @@ mod tests {
     fn an_equal_identity_is_carried_over_and_under_another_name_its_hash_is_known() {
         let base = FileSet::from_entries([entry("1.sst", "a")]);
         let files = vec![local("1.sst", identity_of("a")), local("7.sst", identity_of("a"))];
-        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(1), &base)), &|_| None);
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(1), &base)), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len(), plan.unknown.len()), (1, 1, 0));
     }
 
@@ -161,7 +166,7 @@ mod tests {
             smallest_sequence: 0,
             largest_sequence: 0,
         });
-        let plan = UploadPlan::new(vec![file], CheckpointKind::Incremental, Some((CheckpointId(1), &base)), &|_| None);
+        let plan = UploadPlan::new(vec![file], CheckpointKind::Incremental, Some((cp(1), &base)), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len(), plan.unknown.len()), (0, 1, 0));
     }
 
@@ -170,8 +175,8 @@ mod tests {
         let mut private = entry("1.state", "a");
         private.location = crate::metadata::Location::InCheckpoint(private.local_name.clone());
         let base = FileSet::from_entries([private]);
-        let files = vec![local("1.state", Known::UnchangedSince(CheckpointId(2)))];
-        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(2), &base)), &|_| None);
+        let files = vec![local("1.state", Known::UnchangedSince(cp(2)))];
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(2), &base)), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len()), (0, 1));
     }
 
@@ -179,18 +184,21 @@ mod tests {
     fn unchanged_since_another_checkpoint_than_the_base_says_nothing() {
         let base = FileSet::from_entries([entry("1.state", "a")]);
         let plan = |since| {
-            let files = vec![local("1.state", Known::UnchangedSince(CheckpointId(since)))];
-            UploadPlan::new(files, CheckpointKind::Incremental, Some((CheckpointId(2), &base)), &|_| None)
+            let files = vec![local("1.state", Known::UnchangedSince(since))];
+            UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(2), &base)), &|_| None)
         };
-        assert_eq!(plan(2).carried.len(), 1);
-        assert_eq!(plan(1).unknown.len(), 1);
+        assert_eq!(plan(cp(2)).carried.len(), 1);
+        assert_eq!(plan(cp(1)).unknown.len(), 1);
+        // Of the same number, in another tenure or another job.
+        let other = CheckpointFolder { epoch: Epoch { counter: 1, uid: Uid(2) }, ..cp(2) };
+        assert_eq!(plan(other).unknown.len(), 1);
     }
 
     #[test]
     fn a_savepoint_stands_on_its_own() {
         let base = FileSet::from_entries([entry("1.sst", "a")]);
         let files = vec![local("1.sst", identity_of("a"))];
-        let plan = UploadPlan::new(files, CheckpointKind::Savepoint, Some((CheckpointId(1), &base)), &|_| None);
+        let plan = UploadPlan::new(files, CheckpointKind::Savepoint, Some((cp(1), &base)), &|_| None);
         assert_eq!((plan.private.len(), plan.carried.len()), (1, 0));
     }
 }

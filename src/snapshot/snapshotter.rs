@@ -14,7 +14,7 @@ use super::local::{FileSource, Known, LocalFile, LocalSnapshot};
 use super::plan::UploadPlan;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{CheckpointId, ContentHash, SubtaskName, operator_folder, subtask_folder};
+use crate::layout::{CheckpointFolder, CheckpointId, ContentHash, SubtaskName, operator_folder, subtask_folder};
 use crate::metadata::{CheckpointKind, Encoding, FileEntry, FileIdentity, Location};
 use crate::store::{StorePath, StoreRef};
 use crate::transfer::{
@@ -51,7 +51,8 @@ pub struct Snapshotter {
     env: Env,
     broker: Arc<dyn UploadBroker>,
     options: SnapshotterOptions,
-    remembered: Mutex<BTreeMap<CheckpointId, FileSet>>,
+    /// By folder: other tenures and other jobs give the same numbers.
+    remembered: Mutex<BTreeMap<CheckpointFolder, FileSet>>,
     /// Hashes of files that came from elsewhere: a restore from other subtasks' files.
     seeds: Mutex<HashMap<FileIdentity, ContentHash>>,
     /// Checkpoints that were begun, the newest [`MAX_BEGUN_CHECKPOINTS`] of them.
@@ -77,8 +78,8 @@ impl Snapshotter {
     }
 
     /// Remembers the files of a complete checkpoint that this subtask was restored from, so that
-    /// the next snapshot builds on it.
-    pub fn remember(&self, checkpoint: CheckpointId, files: impl IntoIterator<Item = FileEntry>) {
+    /// the next snapshot builds on it, if it is the one that the trigger names.
+    pub fn remember(&self, checkpoint: CheckpointFolder, files: impl IntoIterator<Item = FileEntry>) {
         let files = FileSet::from_entries(files);
         // Their identities hold, too, for a checkpoint that builds on another base.
         self.seed(files.entries().map(|entry| &**entry));
@@ -102,14 +103,14 @@ impl Snapshotter {
     /// full checkpoint is never built on, so it changes nothing.
     pub fn notify_complete(&self, checkpoint: CheckpointId) {
         let mut remembered = self.remembered.lock();
-        if remembered.contains_key(&checkpoint) {
-            remembered.retain(|earlier, _| *earlier >= checkpoint);
+        if remembered.keys().any(|known| known.checkpoint == checkpoint) {
+            remembered.retain(|earlier, _| earlier.checkpoint >= checkpoint);
         }
     }
 
     /// Hears that a checkpoint was given up: it will not be built on.
     pub fn notify_aborted(&self, checkpoint: CheckpointId) {
-        self.remembered.lock().remove(&checkpoint);
+        self.remembered.lock().retain(|known, _| known.checkpoint != checkpoint);
     }
 
     /// What an upload of `files` would do.
@@ -118,9 +119,14 @@ impl Snapshotter {
         self.plan_on(base.as_ref(), trigger, files)
     }
 
-    fn plan_on(&self, base: Option<&(CheckpointId, FileSet)>, trigger: &Trigger, files: Vec<LocalFile>) -> UploadPlan {
+    fn plan_on(
+        &self,
+        base: Option<&(CheckpointFolder, FileSet)>,
+        trigger: &Trigger,
+        files: Vec<LocalFile>,
+    ) -> UploadPlan {
         let seeds = self.seeds.lock();
-        let base = base.map(|(id, files)| (*id, files));
+        let base = base.map(|(folder, files)| (*folder, files));
         UploadPlan::new(files, trigger.kind, base, &|identity| seeds.get(identity).copied())
     }
 
@@ -160,7 +166,7 @@ impl Snapshotter {
             key_groups,
             backend,
             states,
-            base: base.map(|(id, _)| id),
+            base: base.map(|(folder, _)| folder),
             added,
             removed,
             stats,
@@ -329,7 +335,7 @@ impl Snapshotter {
     }
 
     /// The files that a checkpoint builds on, if this subtask remembers them.
-    fn base_of(&self, trigger: &Trigger) -> Option<(CheckpointId, FileSet)> {
+    fn base_of(&self, trigger: &Trigger) -> Option<(CheckpointFolder, FileSet)> {
         let base = trigger.base.filter(|_| trigger.kind == CheckpointKind::Incremental)?;
         self.remembered.lock().get(&base).map(|files| (base, files.clone()))
     }
@@ -339,7 +345,7 @@ impl Snapshotter {
             return;
         }
         let mut remembered = self.remembered.lock();
-        remembered.insert(trigger.checkpoint, set);
+        remembered.insert(trigger.checkpoint_folder(), set);
         while remembered.len() > MAX_REMEMBERED_CHECKPOINTS {
             remembered.pop_first();
         }

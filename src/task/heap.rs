@@ -12,7 +12,7 @@ use super::full::{self, FULL_MANIFEST_NAME, FULL_STATE_NAME, FULL_TABLE_NAME};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
-use crate::layout::{CheckpointId, FileKind};
+use crate::layout::{CheckpointFolder, CheckpointId, FileKind};
 use crate::metadata::{Backend, CheckpointKind, FileEntry};
 use crate::restore::{Checkpoint, FetchOptions, RestorePlan, fetch_files, fetch_to_memory};
 use crate::snapshot::{
@@ -34,7 +34,7 @@ pub struct HeapTask {
     backend: HeapBackend,
     snapshotter: Arc<Snapshotter>,
     /// What was frozen for each checkpoint that a later one may build on.
-    generations: BTreeMap<CheckpointId, Generation>,
+    generations: BTreeMap<CheckpointFolder, Generation>,
     env: Env,
 }
 
@@ -78,9 +78,9 @@ impl HeapTask {
         let mut generations = BTreeMap::new();
         // Only the very subtask whose files these are may build on them.
         if let (true, Some(source)) = (is_incremental, plan.unchanged_source()) {
-            let id = checkpoint.metadata.checkpoint;
-            snapshotter.remember(id, source.files.iter().cloned());
-            generations.insert(id, Generation::RESTORED);
+            let folder = checkpoint.metadata.folder();
+            snapshotter.remember(folder, source.files.iter().cloned());
+            generations.insert(folder, Generation::RESTORED);
         }
         Ok(Self { backend: restore.finish()?, snapshotter, generations, env })
     }
@@ -106,7 +106,7 @@ impl HeapTask {
         let base = trigger.base.and_then(|base| Some((base, *self.generations.get(&base)?)));
         let mut hold = None;
         let prepare = if trigger.kind == CheckpointKind::Incremental {
-            self.generations.insert(trigger.checkpoint, snapshot.generation());
+            self.generations.insert(trigger.checkpoint_folder(), snapshot.generation());
             while self.generations.len() > MAX_REMEMBERED_CHECKPOINTS {
                 self.generations.pop_first();
             }
@@ -129,15 +129,15 @@ impl HeapTask {
 
     /// Hears that a checkpoint is complete. What no later one builds on is forgotten.
     pub fn notify_complete(&mut self, checkpoint: CheckpointId) {
-        if self.generations.contains_key(&checkpoint) {
-            self.generations.retain(|id, _| *id >= checkpoint);
+        if self.generations.keys().any(|known| known.checkpoint == checkpoint) {
+            self.generations.retain(|known, _| known.checkpoint >= checkpoint);
         }
         self.snapshotter.notify_complete(checkpoint);
     }
 
     /// Hears that a checkpoint was given up.
     pub fn notify_aborted(&mut self, checkpoint: CheckpointId) {
-        self.generations.remove(&checkpoint);
+        self.generations.retain(|known, _| known.checkpoint != checkpoint);
         self.snapshotter.notify_aborted(checkpoint);
     }
 }
@@ -147,7 +147,7 @@ impl KeyedBackend for HeapTask {
 }
 
 /// One file a chunk; those unchanged since the base are not even serialised.
-fn chunks(snapshot: &Arc<HeapSnapshot>, base: Option<(CheckpointId, Generation)>) -> Result<Vec<LocalFile>> {
+fn chunks(snapshot: &Arc<HeapSnapshot>, base: Option<(CheckpointFolder, Generation)>) -> Result<Vec<LocalFile>> {
     let changed: Option<HashSet<ChunkName>> =
         base.map(|(_, generation)| snapshot.changed_since(generation).into_iter().map(|change| change.name).collect());
     let mut files = Vec::new();

@@ -1,16 +1,15 @@
 //! From an object to a local file, or memory, verified.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
 
 use super::direct::copy_hashed;
-use super::{CHUNKS_IN_FLIGHT, MAX_IN_MEMORY_BYTES, Progress, StoredFile};
+use super::{MAX_IN_MEMORY_BYTES, Progress, StoredFile};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ContentHash;
@@ -37,30 +36,25 @@ pub async fn download(
     if file.size_bytes <= READ_BYTES {
         return download_small(store, env, file, target, progress).await;
     }
+    let path = target.to_owned();
     if let Some(source) = store.open_file(&file.object).await? {
-        check(file, copy_hashed(env, source, file, Some(target), progress).await?)?;
+        check(file, copy_hashed(env, source, file, move || Target::create(path), progress).await?)?;
         progress.file_done();
         return Ok(());
     }
-    let (sender, receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
-    let path = target.to_owned();
-    let writing = env.blocking(move || write_hashed(&path, receiver));
-    let reading = async move {
-        let mut chunks = reads(store, file);
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk?;
-            let length = chunk.len() as u64;
-            if sender.send(chunk).await.is_err() {
-                // The writing side failed; its error is the one to report.
-                return Ok(());
-            }
-            progress.advance(length);
-        }
-        Ok(())
-    };
-    let (written, read) = futures::join!(writing, reading);
-    read?;
-    check(file, written??)?;
+    // A thread is borrowed for one chunk and given back: were one held while the store, which may need
+    // threads as well, has to answer first, many transfers would bring each other to a standstill.
+    let mut target = env.blocking(move || Target::create(path)).await??;
+    let mut chunks = reads(store, file);
+    let mut next = chunks.next().await;
+    while let Some(chunk) = next {
+        let chunk = chunk?;
+        let length = chunk.len() as u64;
+        let (written, following) = futures::join!(env.blocking(move || target.write(&chunk)), chunks.next());
+        (target, next) = (written??, following);
+        progress.advance(length);
+    }
+    check(file, env.blocking(move || target.finish()).await??)?;
     progress.file_done();
     Ok(())
 }
@@ -115,7 +109,7 @@ pub async fn download_to_memory(store: &dyn Store, file: &StoredFile, progress: 
 /// As [`download`].
 pub async fn verify_object(store: &dyn Store, env: &Env, file: &StoredFile, progress: &dyn Progress) -> Result<()> {
     if let Some(source) = store.open_file(&file.object).await? {
-        check(file, copy_hashed(env, source, file, None, progress).await?)?;
+        check(file, copy_hashed(env, source, file, || Ok(Target::nowhere()), progress).await?)?;
         progress.file_done();
         return Ok(());
     }
@@ -150,16 +144,39 @@ fn end_of(file: &StoredFile) -> Result<u64> {
         .ok_or_else(|| Error::corrupt("read object", &file.object, "offset and length overflow"))
 }
 
-fn write_hashed(path: &Path, mut receiver: mpsc::Receiver<Bytes>) -> Result<ContentHash> {
-    let fail = |error| Error::io("write file", path.display(), error);
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(fail)?;
-    let mut hasher = Sha256::new();
-    while let Some(chunk) = receiver.blocking_recv() {
-        hasher.update(&chunk);
-        file.write_all(&chunk).map_err(fail)?;
+/// Where the bytes of an object go while they are hashed: a new local file, or nowhere.
+pub(super) struct Target {
+    file: Option<(File, PathBuf)>,
+    hasher: Sha256,
+}
+
+impl Target {
+    pub(super) fn create(path: PathBuf) -> Result<Self> {
+        let file = OpenOptions::new().write(true).create_new(true).open(&path);
+        let file = file.map_err(|error| Error::io("write file", path.display(), error))?;
+        Ok(Self { file: Some((file, path)), hasher: Sha256::new() })
     }
-    file.sync_all().map_err(fail)?;
-    Ok(ContentHash(hasher.finalize().into()))
+
+    /// Keeps nothing but the hash.
+    pub(super) fn nowhere() -> Self {
+        Self { file: None, hasher: Sha256::new() }
+    }
+
+    pub(super) fn write(mut self, chunk: &[u8]) -> Result<Self> {
+        self.hasher.update(chunk);
+        if let Some((file, path)) = &mut self.file {
+            file.write_all(chunk).map_err(|error| Error::io("write file", path.display(), error))?;
+        }
+        Ok(self)
+    }
+
+    /// Syncs the file. SHA-256 of what was written.
+    pub(super) fn finish(self) -> Result<ContentHash> {
+        if let Some((file, path)) = self.file {
+            file.sync_all().map_err(|error| Error::io("write file", path.display(), error))?;
+        }
+        Ok(ContentHash(self.hasher.finalize().into()))
+    }
 }
 
 pub(super) fn check(file: &StoredFile, found: ContentHash) -> Result<()> {

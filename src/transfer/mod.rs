@@ -13,9 +13,12 @@
 //! - otherwise: hashed, then read again to be sent, and hashed again on the way ([`hash_file`], [`upload_file`]).
 //!   The second hash is not saved: a cheaper checksum would only make a wrong record improbable.
 //!
-//! Memory per running transfer is at most [`CHUNK_BYTES`] times [`CHUNKS_IN_FLIGHT`], one chunk at
-//! either end and what the store's writer gathers, or one small file; callers bound how many run at
+//! Memory per running transfer is at most twice [`CHUNK_BYTES`] times [`CHUNKS_IN_FLIGHT`] (some are written while
+//! the next are read) and what the store's writer gathers, or one small file; callers bound how many run at
 //! once ([`TransferLimits`]).
+//!
+//! Threads that may block are borrowed for one piece of work and never held while something else has to
+//! go on first, so any number of transfers gets along with any number of threads.
 
 mod copy;
 mod direct;
@@ -34,7 +37,7 @@ pub use upload::{StagedUpload, stage_file, upload_bytes, upload_file};
 
 /// How much is read, hashed and written at a time.
 pub const CHUNK_BYTES: usize = 1 << 20;
-/// How many chunks wait between the two ends of one transfer.
+/// How many chunks of a file are read at a time, while as many are written.
 pub const CHUNKS_IN_FLIGHT: usize = 4;
 /// Files up to this size are read into memory once, hashed there and sent from there.
 pub const READ_ONCE_BYTES: u64 = 8 << 20;

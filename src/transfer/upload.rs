@@ -4,7 +4,6 @@ use std::path::Path;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use tokio::sync::mpsc;
 
 use super::hash::{Reader, read_hashed};
 use super::{CHUNK_BYTES, CHUNKS_IN_FLIGHT, Progress, READ_ONCE_BYTES};
@@ -103,7 +102,11 @@ pub async fn stage_file(
     }
 }
 
-/// Moves the bytes of a file into `writer`, one thread reading and hashing ahead; their SHA-256.
+/// Moves the bytes of a file into `writer`, and returns their SHA-256. While some are being written the next
+/// are read and hashed.
+///
+/// A thread is borrowed for one reading and given back: were one held while the writer, which needs
+/// threads as well, has to go on first, many transfers would bring each other to a standstill.
 async fn pump(
     writer: &mut dyn ObjectWriter,
     env: &Env,
@@ -111,23 +114,25 @@ async fn pump(
     size_bytes: u64,
     progress: &dyn Progress,
 ) -> Result<ContentHash> {
-    let (sender, mut receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
     let path = source.to_owned();
-    let reading = env.blocking(move || read_and_send(&path, size_bytes, &sender));
-    let writing = async {
-        while let Some(chunk) = receiver.recv().await {
-            let length = chunk.len() as u64;
-            if let Err(error) = writer.write(chunk).await {
-                // Ends the reader too: its next send finds the channel closed.
-                receiver.close();
-                return Err(error);
+    let mut reading = env.blocking(move || Reading::begin(&path, size_bytes)?.go_on()).await??;
+    loop {
+        let (next, chunks) = match reading {
+            Read::All(hash) => return Ok(hash),
+            Read::Some(reading, chunks) => (env.blocking(move || reading.go_on()), chunks),
+        };
+        let writing = async {
+            for chunk in chunks {
+                let length = chunk.len() as u64;
+                writer.write(chunk).await?;
+                progress.advance(length);
             }
-            progress.advance(length);
-        }
-        Ok(())
-    };
-    let (read, written) = futures::join!(reading, writing);
-    written.and_then(|()| read?)
+            Ok(())
+        };
+        let (read, written) = futures::join!(next, writing);
+        written?;
+        reading = read??;
+    }
 }
 
 /// The first error says what happened; that of the clean-up would only hide it.
@@ -149,20 +154,41 @@ pub async fn upload_bytes(store: &dyn Store, bytes: Bytes, target: &StorePath, p
     Ok(())
 }
 
-/// The reading half of an upload. The channel closes as it returns, before the writing half knows the hash.
-fn read_and_send(path: &Path, size_bytes: u64, sender: &mpsc::Sender<Bytes>) -> Result<ContentHash> {
-    let buffers = Buffers::default();
-    let mut reader = Reader::open(path, size_bytes)?;
-    let mut hasher = Sha256::new();
-    loop {
-        let mut buffer = buffers.take();
-        if !reader.fill(&mut buffer, CHUNK_BYTES)? {
-            return Ok(ContentHash(hasher.finalize().into()));
+/// The reading half of an upload.
+struct Reading {
+    reader: Reader,
+    hasher: Sha256,
+    buffers: Buffers,
+}
+
+/// What one reading gave.
+enum Read {
+    /// The next bytes; there may be more.
+    Some(Reading, Vec<Bytes>),
+    /// Nothing more. The hash of all bytes.
+    All(ContentHash),
+}
+
+impl Reading {
+    fn begin(path: &Path, size_bytes: u64) -> Result<Self> {
+        Ok(Self { reader: Reader::open(path, size_bytes)?, hasher: Sha256::new(), buffers: Buffers::default() })
+    }
+
+    /// Reads and hashes up to [`CHUNKS_IN_FLIGHT`] chunks. Blocks.
+    fn go_on(mut self) -> Result<Read> {
+        let mut chunks = Vec::with_capacity(CHUNKS_IN_FLIGHT);
+        while chunks.len() < CHUNKS_IN_FLIGHT {
+            let mut buffer = self.buffers.take();
+            if !self.reader.fill(&mut buffer, CHUNK_BYTES)? {
+                break;
+            }
+            self.hasher.update(&buffer);
+            chunks.push(self.buffers.lend(buffer));
         }
-        hasher.update(&buffer);
-        sender
-            .blocking_send(buffers.lend(buffer))
-            .map_err(|_| Error::new(ErrorKind::Cancelled, "upload file", "the upload was given up"))?;
+        Ok(match chunks.is_empty() {
+            true => Read::All(ContentHash(self.hasher.finalize().into())),
+            false => Read::Some(self, chunks),
+        })
     }
 }
 

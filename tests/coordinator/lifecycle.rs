@@ -5,7 +5,7 @@ use std::sync::Arc;
 use icecore::ErrorKind;
 use icecore::coordinator::{Acknowledged, CheckpointListener};
 use icecore::gc::SweepScope;
-use icecore::layout::CheckpointId;
+use icecore::layout::{CheckpointFolder, CheckpointId};
 use icecore::metadata::{CheckpointKind, Location, SourcePosition};
 use icecore::ownership::JobView;
 use icecore::restore::read_checkpoint;
@@ -226,7 +226,7 @@ async fn an_acknowledgement_on_a_wrong_base_ends_its_checkpoint_alone() {
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let mut handle = task.upload(&trigger).await.unwrap();
     assert_eq!(handle.base, trigger.base);
-    handle.base = Some(CheckpointId(77));
+    handle.base = trigger.base.map(|base| CheckpointFolder { checkpoint: CheckpointId(77), ..base });
     let error = coordinator.acknowledge(handle).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(!coordinator.abort(trigger.checkpoint, "again"), "it has ended");
@@ -248,7 +248,7 @@ async fn a_difference_to_other_files_than_the_bases_is_refused() {
     half.files = task.files.clone();
     half.remove("2.sst");
     let files = metadata.files().filter(|file| file.local_name.as_str() == "1.sst").cloned();
-    half.snapshotter.remember(first.checkpoint, files);
+    half.snapshotter.remember(first, files);
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let error = coordinator.acknowledge(half.upload(&trigger).await.unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");

@@ -1,9 +1,13 @@
 //! What a successor takes up.
 
+use std::sync::Arc;
+
 use icecore::ErrorKind;
 use icecore::coordinator::Coordinator;
 use icecore::gc::SweepScope;
+use icecore::layout::JobId;
 use icecore::metadata::{CheckpointKind, TableInfo};
+use icecore::store::StoreRef;
 
 use crate::support::*;
 
@@ -38,7 +42,7 @@ async fn a_restarted_coordinator_has_the_registry_and_the_chain_that_the_first_h
     let b = world.task(&second, 1, 2).restored_from(&b, &newest);
     let (opened, objects) = (a.opened() + b.opened(), world.shared().await);
     let trigger = second.trigger(CheckpointKind::Incremental).unwrap();
-    assert_eq!(trigger.base, Some(newest.checkpoint));
+    assert_eq!(trigger.base, Some(newest.folder()));
     finish(&second, &[&a, &b], &trigger).await;
     assert_eq!(a.opened() + b.opened(), opened, "nothing has changed, so nothing is read");
     assert!(world.shared().await.keys().all(|path| objects.contains_key(path)), "nothing is uploaded");
@@ -176,4 +180,30 @@ async fn a_damaged_newest_checkpoint_is_an_error_that_names_the_sound_one_and_th
     let next = checkpoint(&second, &[&task]).await;
     assert_eq!(next.checkpoint.0, 3);
     assert_eq!(second.latest().await.unwrap().unwrap().metadata.checkpoint, next.checkpoint);
+}
+
+/// Numbers are given anew in every job, and in a copied one from where it was copied. What tells a
+/// checkpoint is its folder.
+#[tokio::test]
+async fn a_subtask_restored_from_another_jobs_checkpoint_builds_on_nothing_of_that_number() {
+    let world = World::new();
+    let theirs = world.coordinator(1, keep(3)).await;
+    let mut other = world.task(&theirs, 0, 1);
+    other.write("1.sst", "what is wanted");
+    let wanted = checkpoint(&theirs, &[&other]).await;
+    let wanted = world.metadata(wanted).await;
+
+    let store = Arc::clone(&world.store) as StoreRef;
+    let job = JobId::new("clone").unwrap();
+    let ours = Coordinator::start(store, job, operators(1), world.env.clone(), keep(3), vec![]).await.unwrap();
+    let mut task = world.task(&ours, 0, 1);
+    task.write("1.sst", "what there was");
+    checkpoint(&ours, &[&task]).await;
+
+    // Both checkpoints have the number 1, and as many files of the same names.
+    let restored = world.task(&ours, 0, 1).restored_from(&other, &wanted);
+    checkpoint(&ours, &[&restored]).await;
+    let latest = ours.latest().await.unwrap().unwrap();
+    let hashes: Vec<_> = latest.metadata.files().map(|file| file.sha256.0).collect();
+    assert_eq!(hashes, [sha256(b"what is wanted")], "the checkpoint holds another state than its subtask");
 }

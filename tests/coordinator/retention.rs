@@ -83,7 +83,7 @@ async fn the_base_of_a_pending_checkpoint_is_not_dropped() {
     let slow = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let quick = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let later = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    assert_eq!(slow.base, Some(base.checkpoint));
+    assert_eq!(slow.base, Some(base));
     // The later one builds on the base while the quick one, which has none of its files, completes.
     let handle = task.upload(&later).await.unwrap();
     task.remove("1.sst");

@@ -290,7 +290,7 @@ impl Task {
         self.files = other.files.clone();
         let parts = metadata.operators.iter().flat_map(|operator| &operator.subtasks);
         let files = parts.filter(|part| part.index == self.index).flat_map(|part| part.files.clone());
-        self.snapshotter.remember(metadata.checkpoint, files);
+        self.snapshotter.remember(metadata.folder(), files);
         self
     }
 }

@@ -182,14 +182,15 @@ impl Uploader {
 
     /// The trigger of the next checkpoint.
     pub fn trigger(&self) -> Trigger {
+        let folder = |checkpoint| CheckpointFolder { checkpoint, epoch: EPOCH };
         let checkpoint = CheckpointId(self.last.map_or(1, |last| last.0 + 1));
         Trigger {
             checkpoint,
             epoch: EPOCH,
             generation: 0,
             kind: self.kind,
-            base: self.last.filter(|_| self.kind == CheckpointKind::Incremental),
-            folder: self.layout.checkpoint(CheckpointFolder { checkpoint, epoch: EPOCH }).unwrap(),
+            base: self.last.filter(|_| self.kind == CheckpointKind::Incremental).map(folder),
+            folder: self.layout.checkpoint(folder(checkpoint)).unwrap(),
             triggered_at_unix_ms: 0,
         }
     }

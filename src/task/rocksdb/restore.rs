@@ -72,7 +72,7 @@ pub(super) async fn restore(
 /// otherwise it only knows their hashes.
 fn tell_snapshotter(plan: &RestorePlan, checkpoint: &Checkpoint, snapshotter: &Snapshotter) {
     match plan.unchanged_source() {
-        Some(source) => snapshotter.remember(checkpoint.metadata.checkpoint, source.files.iter().cloned()),
+        Some(source) => snapshotter.remember(checkpoint.metadata.folder(), source.files.iter().cloned()),
         None => snapshotter.seed(plan.sources.iter().flat_map(|source| &source.files)),
     }
 }
