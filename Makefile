@@ -9,7 +9,7 @@ READY = eval "$$(scripts/setup)"
 CACHE := $(or $(ICECORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/icecore)
 BUILDING = echo "building icecore and its dependencies: about 6 minutes on 2 cores the first time, seconds later" >&2
 
-.PHONY: help demo test test-quick examples lint doc fuzz bench release
+.PHONY: help demo test test-quick examples lint doc fuzz bench release services
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,11 +17,14 @@ help: ## This list.
 demo: ## NEXMark on RocksDB: checkpoints, kill -9, restore at another parallelism, compare, collect.
 	@$(READY); $(BUILDING); cargo run -q --features $(FEATURES) --example nexmark_demo -- $(ARGS)
 
-test: ## All tests, against the real RocksDB.
-	@$(READY); $(BUILDING); scripts/test $(FEATURES)
+test: ## All tests, against the real RocksDB, S3 and HDFS.
+	@$(READY); $(BUILDING); exec scripts/test $(FEATURES)
 
 test-quick: ## The tests that need no RocksDB; nothing is installed, RocksDB is neither built nor fetched.
 	CARGO_TARGET_DIR=$(CACHE)/target cargo test --features memory,test-support
+
+services: ## A real S3 server and a real HDFS to play with, and the lines to paste; Ctrl-C stops them.
+	@exec scripts/services start $(ARGS)
 
 lint: ## rustfmt, clippy and rustdoc with warnings denied; the rules of the house.
 	@$(READY); scripts/lint $(FEATURES)

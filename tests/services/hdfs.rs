@@ -56,7 +56,7 @@ pub struct HdfsCluster {
 }
 
 impl HdfsCluster {
-    /// Takes 6 to 60 s, and 200 MB of memory for each of the `datanodes` (1 to 9) and the NameNode.
+    /// Takes 10 to 60 s, and 200 MB of memory for each of the `datanodes` (1 to 9) and the NameNode.
     pub fn start(datanodes: usize) -> Option<Self> {
         Self::try_start(datanodes).inspect_err(Unavailable::skip).ok()
     }
