@@ -25,6 +25,8 @@ pub enum ErrorKind {
     RateLimited,
     /// A failure that may well be gone at the next try (a timeout, a broken connection).
     Temporary,
+    /// No connection was made and nothing was sent: the endpoint is down, or its name or port is wrong.
+    Unreachable,
     /// Bytes are there but are not what was written: a hash, checksum, magic or length is wrong.
     Corrupt,
     /// A well-formed object of a version or with a feature that this build does not know.
@@ -61,6 +63,7 @@ impl ErrorKind {
             Self::StorageFull => "storage-full",
             Self::RateLimited => "rate-limited",
             Self::Temporary => "temporary",
+            Self::Unreachable => "unreachable",
             Self::Corrupt => "corrupt",
             Self::Unsupported => "unsupported",
             Self::InvalidInput => "invalid-input",
@@ -78,7 +81,7 @@ impl ErrorKind {
 
     /// Whether the same call may succeed if it is simply made again.
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Temporary | Self::RateLimited)
+        matches!(self, Self::Temporary | Self::RateLimited | Self::Unreachable)
     }
 }
 
@@ -220,7 +223,15 @@ fn kind_of_io(error: &std::io::Error) -> ErrorKind {
         Io::AlreadyExists | Io::DirectoryNotEmpty => ErrorKind::AlreadyExists,
         Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::PermissionDenied,
         Io::StorageFull | Io::QuotaExceeded => ErrorKind::StorageFull,
-        Io::TimedOut | Io::Interrupted | Io::ConnectionReset | Io::BrokenPipe => ErrorKind::Temporary,
+        Io::TimedOut | Io::Interrupted | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe => {
+            ErrorKind::Temporary
+        }
+        // Not `Unreachable`, which says that nothing was sent. Of `connect` alone these errors say so; Linux
+        // also gives them for a connection that was in use, when packets are rejected on the way. Whoever knows
+        // that it was connecting says `with_kind(Unreachable)`.
+        Io::ConnectionRefused | Io::HostUnreachable | Io::NetworkUnreachable | Io::NetworkDown | Io::NotConnected => {
+            ErrorKind::Temporary
+        }
         Io::UnexpectedEof => ErrorKind::Corrupt,
         _ => ErrorKind::Io,
     }
@@ -249,5 +260,15 @@ mod tests {
         assert_eq!(Error::io("write", "f", full).kind(), ErrorKind::StorageFull);
         let timeout = std::io::Error::from(std::io::ErrorKind::TimedOut);
         assert!(Error::io("write", "f", timeout).is_retryable());
+    }
+
+    #[test]
+    fn no_io_error_alone_proves_that_nothing_was_sent() {
+        use std::io::ErrorKind as Io;
+        for kind in [Io::ConnectionRefused, Io::HostUnreachable, Io::NetworkUnreachable, Io::NotConnected] {
+            let error = Error::io("write", "f", kind.into());
+            assert_eq!(error.kind(), ErrorKind::Temporary, "{kind:?}");
+            assert!(error.with_kind(ErrorKind::Unreachable).is_retryable());
+        }
     }
 }

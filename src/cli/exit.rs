@@ -45,6 +45,7 @@ fn code_of_kind(kind: ErrorKind) -> u8 {
         ErrorKind::Unsupported | ErrorKind::SchemaMismatch => UNSUPPORTED,
         ErrorKind::RateLimited
         | ErrorKind::Temporary
+        | ErrorKind::Unreachable
         | ErrorKind::LimitExceeded
         | ErrorKind::Cancelled
         | ErrorKind::Io
