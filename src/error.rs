@@ -142,6 +142,13 @@ impl Error {
         self
     }
 
+    /// Adds to what went wrong, in brackets.
+    #[must_use]
+    pub(crate) fn with_note(mut self, note: impl fmt::Display) -> Self {
+        self.0.message = format!("{} ({note})", self.0.message);
+        self
+    }
+
     /// Keeps the error that caused this one, for `source()`.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -1,8 +1,11 @@
 //! What can be written on the command line.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::store::{RateLimits, parse_size};
 
 /// How long a command waits for the job's owner, in seconds.
 const DEFAULT_WAIT_S: u64 = crate::ownership::requests::DEFAULT_WAIT_MS / 1000;
@@ -24,6 +27,8 @@ pub(super) struct Cli {
     /// The job; may be left out where the store holds one only, and not for `snapshot` [env: ICECORE_JOB]
     #[arg(long, global = true, value_name = "ID", help_heading = EVERYWHERE)]
     pub job: Option<String>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
@@ -32,6 +37,29 @@ pub(super) struct Cli {
     pub verbose: u8,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// How fast bytes may move.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct LimitArgs {
+    /// Write at most so many bytes a second to a store, such as 10M or 1.5MiB
+    #[arg(long, global = true, value_name = "SIZE", value_parser = rate, help_heading = EVERYWHERE)]
+    limit_upload: Option<NonZeroU64>,
+    /// Read at most so many bytes a second from a store
+    #[arg(long, global = true, value_name = "SIZE", value_parser = rate, help_heading = EVERYWHERE)]
+    limit_download: Option<NonZeroU64>,
+}
+
+impl LimitArgs {
+    pub(super) fn limits(self) -> RateLimits {
+        RateLimits { upload_bytes_per_s: self.limit_upload, download_bytes_per_s: self.limit_download }
+    }
+}
+
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let bytes_per_s = parse_size(text.strip_suffix("/s").unwrap_or(text)).map_err(|error| error.to_string())?;
+    NonZeroU64::new(bytes_per_s)
+        .ok_or_else(|| "nothing would move; leave the option out to move as fast as can be".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -290,6 +318,13 @@ pub(super) struct ExportArgs {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn rates_are_sizes_a_second_and_never_nothing() {
+        let read = |text| rate(text).ok().map(NonZeroU64::get);
+        assert_eq!((read("10M"), read("1.5MiB/s")), (Some(10_000_000), Some(3 << 19)));
+        assert_eq!((read("0"), read("0.1"), read("fast"), read("10M/m")), (None, None, None, None));
+    }
 
     #[test]
     fn the_definitions_do_not_contradict_each_other() {

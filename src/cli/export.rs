@@ -35,6 +35,7 @@ pub(super) async fn run(place: &Place, args: ExportArgs) -> Result<Done> {
         None => open(&job, find(&view, &args.checkpoint)?)?,
     };
     let target: StoreRef = Arc::new(LocalStore::open(&args.target, place.env.clone())?);
+    let target = place.limited(target);
     let bar = Bar::new(place.output, "export");
     place.signals.awaits();
     let written = tokio::select! {

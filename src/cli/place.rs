@@ -9,7 +9,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{JobId, JobLayout};
 use crate::ownership::JobView;
-use crate::store::{LocalStore, StoreRef};
+use crate::store::{LocalStore, RateLimiter, RateLimits, StoreRef};
 
 /// The most jobs that are named where one has to be chosen.
 const MAX_NAMED_JOBS: usize = 10;
@@ -22,6 +22,8 @@ pub(super) struct Place {
     pub(super) env: Env,
     pub(super) output: Output,
     pub(super) signals: Signals,
+    /// One for all stores that the command opens.
+    limiter: RateLimiter,
 }
 
 /// One job on its store.
@@ -39,7 +41,20 @@ impl Place {
     pub(super) fn new(store: Option<String>, job: Option<String>, output: Output, signals: Signals) -> Result<Self> {
         let or_env = |given: Option<String>, name| given.or_else(|| std::env::var(name).ok().filter(|v| !v.is_empty()));
         let (store, job) = (or_env(store, "ICECORE_STORE"), or_env(job, "ICECORE_JOB"));
-        Ok(Self { store, job, env: Env::system()?, output, signals })
+        let env = Env::system()?;
+        let limiter = RateLimiter::new(RateLimits::default(), env.clone());
+        Ok(Self { store, job, env, output, signals, limiter })
+    }
+
+    /// The same place, where bytes move no faster than `limits`.
+    pub(super) fn within(mut self, limits: RateLimits) -> Self {
+        self.limiter = RateLimiter::new(limits, self.env.clone());
+        self
+    }
+
+    /// `store`, within the command's limits.
+    pub(super) fn limited(&self, store: StoreRef) -> StoreRef {
+        self.limiter.limit(store)
     }
 
     /// Opens the store that was named.
@@ -52,7 +67,7 @@ impl Place {
             Error::invalid("open the store", "no store was named")
                 .with_advice("give --store FOLDER, or set ICECORE_STORE")
         })?;
-        open_store(named, &self.env)
+        Ok(self.limited(open_store(named, &self.env)?))
     }
 
     /// The job that was named; for a command that makes one where there is none.

@@ -50,7 +50,7 @@ impl Progress for Bar {
 
     fn advance(&self, bytes: u64) {
         if self.bytes.length().is_some_and(|length| length < self.bytes.position().saturating_add(bytes)) {
-            // Uploads tell of bytes as they are sent; how many there will be is not known before.
+            // What is sent again after a failure, or made on demand, was not among what was expected.
             self.bytes.inc_length(bytes);
         }
         self.bytes.inc(bytes);

@@ -9,7 +9,7 @@ use crate::layout::{CheckpointFolder, CheckpointId};
 use crate::metadata::{CheckpointKind, CheckpointMetadata};
 use crate::ownership::{CheckpointView, JobView, NotCounting, Unreadable};
 use crate::restore::{Checkpoint, read_checkpoint};
-use crate::store::LocalStore;
+use crate::store::{LocalStore, StoreRef};
 
 /// The checkpoint that `text` names, if it counts.
 ///
@@ -105,8 +105,8 @@ pub(super) fn content(job: &Job, checkpoint: &CheckpointView) -> Result<Arc<Chec
 /// # Errors
 /// As [`read_checkpoint`].
 pub(super) async fn open_exported(place: &Place, folder: &Path) -> Result<Checkpoint> {
-    let store = Arc::new(LocalStore::open(folder, place.env.clone())?);
-    read_checkpoint(store, None).await.map_err(|error| match error.kind() {
+    let store: StoreRef = Arc::new(LocalStore::open(folder, place.env.clone())?);
+    read_checkpoint(place.limited(store), None).await.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "open an exported checkpoint", "it has no `_metadata`")
             .with_object(folder.display())
             .with_advice("name the folder that `icecore export` made"),

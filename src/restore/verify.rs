@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures::stream::{self, StreamExt};
+use futures::stream::StreamExt;
 
 use super::checkpoint::Checkpoint;
 use crate::env::Env;
@@ -77,9 +77,10 @@ pub async fn verify_checkpoints(
     files.sort_by(|a, b| (&a.object, a.offset_bytes).cmp(&(&b.object, b.offset_bytes)));
     progress.expect(files.len() as u64, if deep { total_bytes(files.iter().map(|file| file.size_bytes)) } else { 0 });
     let mut damage: HashMap<&StoredFile, String> = HashMap::new();
-    let mut outcomes = stream::iter(files)
-        .map(|file| async move { (file, check(env, first, file, deep, progress).await) })
-        .buffer_unordered(limits.parallelism.max(1));
+    // Without their bytes all are small: what a look costs is waiting.
+    let size_bytes = |file: &&StoredFile| Some(if deep { file.size_bytes } else { 0 });
+    let check = |file| async move { (file, check(env, first, file, deep, progress).await) };
+    let mut outcomes = limits.run(files, size_bytes, check);
     while let Some((file, outcome)) = outcomes.next().await {
         match outcome {
             Ok(()) => {}

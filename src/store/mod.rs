@@ -17,10 +17,14 @@
 //! icecore never writes a name twice, so nothing here says what overwriting does.
 //! The conformance suite (feature `test-support`) checks an implementation against this contract.
 
+mod backoff;
+mod limit;
 pub mod local;
 #[cfg(feature = "memory")]
 pub mod opendal;
 mod path;
+mod retry;
+mod size;
 #[cfg(feature = "test-support")]
 pub mod testing;
 
@@ -36,10 +40,15 @@ use futures::stream::BoxStream;
 
 use crate::error::Result;
 
+pub use backoff::RetryPolicy;
+pub(crate) use backoff::{Backoff, Retries};
+pub use limit::{RateLimitedStore, RateLimiter, RateLimits};
 pub use local::LocalStore;
 #[cfg(feature = "memory")]
 pub use opendal::OpendalStore;
 pub use path::{MAX_COMPONENT_BYTES, MAX_PATH_BYTES, StorePath};
+pub use retry::RetryingStore;
+pub use size::parse_size;
 
 /// A shared handle to a store.
 pub type StoreRef = Arc<dyn Store>;
@@ -51,6 +60,28 @@ pub struct ObjectMeta {
     pub path: StorePath,
     /// Its length in bytes.
     pub size_bytes: u64,
+}
+
+/// How an object is best read that is larger than one request: what a request asks for, and how many requests for
+/// one object are under way at once.
+///
+/// A reader holds about `request_bytes` times `requests` of an object in memory, and bounds both itself
+/// ([`crate::transfer::MAX_READ_BYTES`], [`crate::transfer::MAX_READS_AHEAD`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadAhead {
+    /// What one request asks for, in bytes.
+    pub request_bytes: u64,
+    /// How many requests for one object are under way at once.
+    pub requests: usize,
+}
+
+impl ReadAhead {
+    /// Answers come at once, as from a local disk: little enough to be hashed and written while it is still in a
+    /// processor's cache.
+    pub const NEAR: Self = Self { request_bytes: 1 << 20, requests: 2 };
+    /// An answer begins after 30 to 100 ms, as from an object store: enough under way that one object comes at
+    /// more than 100 MB/s all the same, in requests large enough to cost little each.
+    pub const FAR: Self = Self { request_bytes: 4 << 20, requests: 4 };
 }
 
 /// A place that keeps objects under paths. See the module's text for the contract.
@@ -86,6 +117,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn open_file(&self, path: &StorePath) -> Result<Option<File>> {
         let _ = path;
         Ok(None)
+    }
+
+    /// How large objects are best read. A store that wraps another hands the question on.
+    fn read_ahead(&self) -> ReadAhead {
+        ReadAhead::NEAR
     }
 
     /// Length of an object, or [`crate::ErrorKind::NotFound`].

@@ -1,9 +1,8 @@
 //! From one store to another, or to another place of the same one, verified on the way.
 
-use futures::stream::StreamExt;
 use sha2::{Digest, Sha256};
 
-use super::download::{check, reads};
+use super::download::{check, read_through};
 use super::{Progress, StoredFile};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
@@ -41,24 +40,23 @@ pub async fn copy_object(
     progress: &dyn Progress,
 ) -> Result<(), FailedCopy> {
     let mut writer = to.create(target).await?;
-    let mut hasher = Sha256::new();
-    let copied = async {
-        let mut chunks = reads(from, file);
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk?;
-            let (hashed, length) = (chunk.clone(), chunk.len() as u64);
+    let writing = &mut writer;
+    let (read, written) = read_through(from, file, progress, |mut pieces| async move {
+        let mut hasher = Sha256::new();
+        while let Some(piece) = pieces.recv().await {
+            let hashed = piece.clone();
             let hashing = env.blocking(move || {
                 hasher.update(&hashed);
                 hasher
             });
-            let (hashed, written) = futures::join!(hashing, writer.write(chunk));
+            let (hashed, written) = futures::join!(hashing, writing.write(piece));
             hasher = hashed?;
             written?;
-            progress.advance(length);
         }
-        check(file, ContentHash(hasher.finalize().into()))
-    };
-    match copied.await {
+        Ok(ContentHash(hasher.finalize().into()))
+    })
+    .await;
+    match read.and(written).and_then(|hash| check(file, hash)) {
         Ok(()) => {
             writer
                 .finish()

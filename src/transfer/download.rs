@@ -1,25 +1,29 @@
 //! From an object to a local file, or memory, verified.
+//!
+//! A large object is read in pieces, each a request of its own, several under way at once, as the store says is best
+//! ([`Store::read_ahead`]). So a connection that breaks costs a piece and not the object: over a
+//! [`crate::store::RetryingStore`] the piece is asked for again, and all that came before it stays.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::stream::{self, Stream, StreamExt};
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 
 use super::direct::copy_hashed;
-use super::{MAX_IN_MEMORY_BYTES, Progress, StoredFile};
+use super::{CHUNK_BYTES, CHUNKS_IN_FLIGHT, MAX_IN_MEMORY_BYTES, Progress, READ_ONCE_BYTES, StoredFile};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ContentHash;
-use crate::store::Store;
+use crate::store::{ReadAhead, Store};
 
-/// How much one read asks of the store: little enough to be hashed and written while it is still in a
-/// processor's cache.
-const READ_BYTES: u64 = 1 << 20;
-/// How many reads of one object are under way at once.
-const READS_AHEAD: usize = 2;
+/// The most that one request for a part of an object asks for, whatever the store prefers.
+pub const MAX_READ_BYTES: u64 = 16 << 20;
+/// The most requests for one object that are under way at once, whatever the store prefers.
+pub const MAX_READS_AHEAD: usize = 16;
 
 /// Fetches `file` into the new local file `target`, syncs it, and proves its hash. On an error the
 /// target may exist with unverified bytes: callers write into a folder that nobody uses yet (I7).
@@ -33,7 +37,7 @@ pub async fn download(
     target: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
-    if file.size_bytes <= READ_BYTES {
+    if file.size_bytes <= read_ahead(store).request_bytes {
         return download_small(store, env, file, target, progress).await;
     }
     let path = target.to_owned();
@@ -42,19 +46,12 @@ pub async fn download(
         progress.file_done();
         return Ok(());
     }
-    // A thread is borrowed for one chunk and given back: were one held while the store, which may need
-    // threads as well, has to answer first, many transfers would bring each other to a standstill.
-    let mut target = env.blocking(move || Target::create(path)).await??;
-    let mut chunks = reads(store, file);
-    let mut next = chunks.next().await;
-    while let Some(chunk) = next {
-        let chunk = chunk?;
-        let length = chunk.len() as u64;
-        let (written, following) = futures::join!(env.blocking(move || target.write(&chunk)), chunks.next());
-        (target, next) = (written??, following);
-        progress.advance(length);
-    }
-    check(file, env.blocking(move || target.finish()).await??)?;
+    let (read, written) = read_through(store, file, progress, |pieces| async move {
+        take_in(env, env.blocking(move || Target::create(path)).await??, pieces).await
+    })
+    .await;
+    read?;
+    check(file, written?)?;
     progress.file_done();
     Ok(())
 }
@@ -96,7 +93,15 @@ pub async fn download_to_memory(store: &dyn Store, file: &StoredFile, progress: 
         .with_object(&file.object));
     }
     let end = end_of(file)?;
-    let bytes = store.read(&file.object, file.offset_bytes..end).await?;
+    let bytes = if file.size_bytes <= READ_ONCE_BYTES {
+        store.read(&file.object, file.offset_bytes..end).await?
+    } else {
+        let (mut bytes, mut pieces) = (BytesMut::new(), reads(store, file));
+        while let Some(piece) = pieces.next().await {
+            bytes.extend_from_slice(&piece?);
+        }
+        bytes.freeze()
+    };
     check(file, ContentHash::of(&bytes))?;
     progress.advance(file.size_bytes);
     progress.file_done();
@@ -113,29 +118,66 @@ pub async fn verify_object(store: &dyn Store, env: &Env, file: &StoredFile, prog
         progress.file_done();
         return Ok(());
     }
-    let mut hasher = Sha256::new();
-    let mut chunks = reads(store, file);
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk?;
-        progress.advance(chunk.len() as u64);
-        hasher = env
-            .blocking(move || {
-                hasher.update(&chunk);
-                hasher
-            })
-            .await?;
-    }
-    check(file, ContentHash(hasher.finalize().into()))?;
+    let (read, hashed) = read_through(store, file, progress, |pieces| take_in(env, Target::nowhere(), pieces)).await;
+    read?;
+    check(file, hashed?)?;
     progress.file_done();
     Ok(())
 }
 
-pub(super) fn reads<'a>(store: &'a dyn Store, file: &'a StoredFile) -> impl Stream<Item = Result<Bytes>> + Unpin + 'a {
+/// Reads `file` piece by piece while `consume` is busy with the pieces that came before. How reading went, which
+/// decides where it failed: the consumer then saw an early end. And what the consumer made of it.
+pub(super) async fn read_through<T, F>(
+    store: &dyn Store,
+    file: &StoredFile,
+    progress: &dyn Progress,
+    consume: impl FnOnce(mpsc::Receiver<Bytes>) -> F,
+) -> (Result<()>, Result<T>)
+where
+    F: Future<Output = Result<T>>,
+{
+    let waiting = CHUNKS_IN_FLIGHT as u64 * CHUNK_BYTES as u64 / read_ahead(store).request_bytes;
+    let (sender, receiver) = mpsc::channel(usize::try_from(waiting).unwrap_or(1).clamp(1, CHUNKS_IN_FLIGHT));
+    let reading = async move {
+        let mut pieces = reads(store, file);
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            let length = piece.len() as u64;
+            if sender.send(piece).await.is_err() {
+                // The consumer failed; its error is the one to report.
+                return Ok(());
+            }
+            progress.advance(length);
+        }
+        Ok(())
+    };
+    futures::join!(reading, consume(receiver))
+}
+
+/// A thread is borrowed for one piece and given back: were one held while the store, which may need
+/// threads as well, has to answer first, many transfers would bring each other to a standstill.
+async fn take_in(env: &Env, mut target: Target, mut pieces: mpsc::Receiver<Bytes>) -> Result<ContentHash> {
+    while let Some(piece) = pieces.recv().await {
+        target = env.blocking(move || target.write(&piece)).await??;
+    }
+    env.blocking(move || target.finish()).await?
+}
+
+/// What the store prefers, within our bounds.
+fn read_ahead(store: &dyn Store) -> ReadAhead {
+    let ReadAhead { request_bytes, requests } = store.read_ahead();
+    ReadAhead { request_bytes: request_bytes.clamp(1, MAX_READ_BYTES), requests: requests.clamp(1, MAX_READS_AHEAD) }
+}
+
+/// The pieces of a file, in order.
+fn reads<'a>(store: &'a dyn Store, file: &'a StoredFile) -> impl Stream<Item = Result<Bytes>> + Unpin + 'a {
+    let ReadAhead { request_bytes, requests } = read_ahead(store);
     let end = file.offset_bytes.saturating_add(file.size_bytes);
-    let starts = std::iter::successors(Some(file.offset_bytes), |start| start.checked_add(READ_BYTES));
-    let ranges =
-        starts.take_while(move |start| *start < end).map(move |start| start..end.min(start.saturating_add(READ_BYTES)));
-    stream::iter(ranges).map(move |range| store.read(&file.object, range)).buffered(READS_AHEAD)
+    let starts = std::iter::successors(Some(file.offset_bytes), move |start| start.checked_add(request_bytes));
+    let ranges = starts
+        .take_while(move |start| *start < end)
+        .map(move |start| start..end.min(start.saturating_add(request_bytes)));
+    stream::iter(ranges).map(move |range| store.read(&file.object, range)).buffered(requests)
 }
 
 fn end_of(file: &StoredFile) -> Result<u64> {

@@ -13,9 +13,10 @@
 //! - otherwise: hashed, then read again to be sent, and hashed again on the way ([`hash_file`], [`upload_file`]).
 //!   The second hash is not saved: a cheaper checksum would only make a wrong record improbable.
 //!
-//! Memory per running transfer is at most twice [`CHUNK_BYTES`] times [`CHUNKS_IN_FLIGHT`] (some are written while
-//! the next are read) and what the store's writer gathers, or one small file; callers bound how many run at
-//! once ([`TransferLimits`]).
+//! Memory per running upload is at most twice [`CHUNK_BYTES`] times [`CHUNKS_IN_FLIGHT`] (some are written while
+//! the next are read) and what the store's writer gathers, or one small file. Memory per running download is what
+//! the store's [`crate::store::ReadAhead`] says, within [`MAX_READ_BYTES`] and [`MAX_READS_AHEAD`], and as many chunks
+//! between the two ends (at least one piece). Callers bound how many run at once ([`TransferLimits`]).
 //!
 //! Threads that may block are borrowed for one piece of work and never held while something else has to
 //! go on first, so any number of transfers gets along with any number of threads.
@@ -29,7 +30,7 @@ mod schedule;
 mod upload;
 
 pub use copy::{FailedCopy, copy_object};
-pub use download::{download, download_to_memory, verify_object};
+pub use download::{MAX_READ_BYTES, MAX_READS_AHEAD, download, download_to_memory, verify_object};
 pub use hash::{hash_file, read_hashed};
 pub use progress::{NoProgress, Progress};
 pub use schedule::{SMALL_FILE_BYTES, TransferLimits};

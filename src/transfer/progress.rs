@@ -7,7 +7,7 @@ pub trait Progress: fmt::Debug + Send + Sync + 'static {
     /// More work became known: `files` files of `bytes` bytes in all.
     fn expect(&self, files: u64, bytes: u64);
 
-    /// `bytes` more bytes were moved.
+    /// `bytes` more bytes were moved, or need not be. May come to more than was expected: what fails is moved again.
     fn advance(&self, bytes: u64);
 
     /// One more file is done.

@@ -13,7 +13,7 @@ use super::*;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ContentHash;
-use crate::store::{Child, ObjectMeta, ObjectWriter, Store, StorePath};
+use crate::store::{Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath};
 
 type Objects = Arc<Mutex<BTreeMap<StorePath, Bytes>>>;
 
@@ -237,4 +237,135 @@ async fn an_object_that_is_a_file_of_this_machine_is_read_whole_and_in_part_and_
     let long = StoredFile { size_bytes: bytes.len() as u64 + 1, ..file(0, bytes.len()) };
     let error = download(&store, &env, &long, &folder.path().join("long"), &NoProgress).await.unwrap_err();
     assert_eq!((error.kind(), error.object()), (ErrorKind::Corrupt, Some("o")));
+}
+
+/// A store that wants to be read in its own way, and sees how it is.
+#[derive(Debug)]
+struct Watching {
+    inner: MapStore,
+    read_ahead: ReadAhead,
+    ranges: Mutex<Vec<Range<u64>>>,
+    under_way: Mutex<(usize, usize)>,
+}
+
+impl Watching {
+    async fn with(read_ahead: ReadAhead, bytes: &[u8]) -> (Self, StoredFile) {
+        let store =
+            Self { inner: MapStore::default(), read_ahead, ranges: Mutex::default(), under_way: Mutex::default() };
+        store.inner.put(&path("o"), Bytes::copy_from_slice(bytes)).await.unwrap();
+        let (size_bytes, sha256) = (bytes.len() as u64, ContentHash::of(bytes));
+        (store, StoredFile { object: path("o"), offset_bytes: 0, size_bytes, sha256 })
+    }
+
+    fn most_under_way(&self) -> usize {
+        self.under_way.lock().1
+    }
+}
+
+#[async_trait]
+impl Store for Watching {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+    fn read_ahead(&self) -> ReadAhead {
+        self.read_ahead
+    }
+    async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<()> {
+        self.inner.put(path, bytes).await
+    }
+    async fn create(&self, path: &StorePath) -> Result<Box<dyn ObjectWriter>> {
+        self.inner.create(path).await
+    }
+    async fn read(&self, path: &StorePath, range: Range<u64>) -> Result<Bytes> {
+        {
+            let mut under_way = self.under_way.lock();
+            under_way.0 += 1;
+            under_way.1 = under_way.1.max(under_way.0);
+        }
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        self.ranges.lock().push(range.clone());
+        self.under_way.lock().0 -= 1;
+        self.inner.read(path, range).await
+    }
+    async fn stat(&self, path: &StorePath) -> Result<ObjectMeta> {
+        self.inner.stat(path).await
+    }
+    fn list(&self, prefix: Option<&StorePath>) -> BoxStream<'_, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+    async fn list_children(&self, prefix: Option<&StorePath>) -> Result<Vec<Child>> {
+        self.inner.list_children(prefix).await
+    }
+    async fn delete(&self, paths: &[StorePath]) -> Vec<Result<()>> {
+        self.inner.delete(paths).await
+    }
+}
+
+#[tokio::test]
+async fn every_way_of_reading_reads_as_the_store_prefers() {
+    let env = Env::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = sample(1000);
+    let read_ahead = ReadAhead { request_bytes: 64, requests: 5 };
+    for way in ["download", "verify", "copy"] {
+        let (store, file) = Watching::with(read_ahead, &bytes).await;
+        match way {
+            "download" => download(&store, &env, &file, &folder.path().join("t"), &NoProgress).await.unwrap(),
+            "verify" => verify_object(&store, &env, &file, &NoProgress).await.unwrap(),
+            _ => copy_object(&store, &env, &file, &MapStore::default(), &path("c"), &NoProgress).await.unwrap(),
+        }
+        let mut ranges = store.ranges.lock().clone();
+        ranges.sort_by_key(|range| range.start);
+        let wanted: Vec<Range<u64>> = (0..1000).step_by(64).map(|start| start..1000.min(start + 64)).collect();
+        assert_eq!(ranges, wanted, "{way}");
+        assert_eq!(store.most_under_way(), 5, "{way}");
+    }
+    assert_eq!(std::fs::read(folder.path().join("t")).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn no_wish_of_a_store_makes_us_hold_more_than_our_bounds() {
+    let env = Env::system().unwrap();
+    let bytes = sample(3 * MAX_READ_BYTES as usize + 1);
+    let (store, file) = Watching::with(ReadAhead { request_bytes: u64::MAX, requests: usize::MAX }, &bytes).await;
+    verify_object(&store, &env, &file, &NoProgress).await.unwrap();
+    assert!(store.ranges.lock().iter().all(|range| range.end - range.start <= MAX_READ_BYTES));
+    assert_eq!(store.ranges.lock().len(), 4);
+
+    let bytes = sample(100);
+    let (store, file) = Watching::with(ReadAhead { request_bytes: 1, requests: usize::MAX }, &bytes).await;
+    verify_object(&store, &env, &file, &NoProgress).await.unwrap();
+    assert_eq!(store.most_under_way(), MAX_READS_AHEAD);
+    // And nonsense is no endless loop.
+    let (store, file) = Watching::with(ReadAhead { request_bytes: 0, requests: 0 }, &bytes).await;
+    verify_object(&store, &env, &file, &NoProgress).await.unwrap();
+    assert_eq!((store.ranges.lock().len(), store.most_under_way()), (100, 1));
+}
+
+#[tokio::test]
+async fn an_object_in_memory_comes_in_one_request_if_it_is_small_and_in_pieces_if_not() {
+    let (store, file) = Watching::with(ReadAhead::FAR, &sample(READ_ONCE_BYTES as usize)).await;
+    download_to_memory(&store, &file, &NoProgress).await.unwrap();
+    assert_eq!(store.ranges.lock().len(), 1);
+    let bytes = sample(2 * READ_ONCE_BYTES as usize);
+    let (store, file) = Watching::with(ReadAhead::FAR, &bytes).await;
+    assert_eq!(download_to_memory(&store, &file, &NoProgress).await.unwrap(), bytes);
+    assert_eq!((store.ranges.lock().len(), store.most_under_way()), (4, 4));
+}
+
+#[tokio::test]
+async fn an_error_of_the_store_is_what_every_way_of_reading_tells() {
+    let env = Env::system().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut file) = Watching::with(ReadAhead { request_bytes: 64, requests: 2 }, &sample(1000)).await;
+    file.size_bytes = 1001;
+    let target = folder.path().join("t");
+    let errors = [
+        download(&store, &env, &file, &target, &NoProgress).await.unwrap_err(),
+        verify_object(&store, &env, &file, &NoProgress).await.unwrap_err(),
+        copy_object(&store, &env, &file, &MapStore::default(), &path("c"), &NoProgress).await.unwrap_err().error,
+    ];
+    assert!(errors.iter().all(|error| error.message() == "short"), "{errors:?}");
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::rule::Step;
 use crate::error::Result;
-use crate::store::{Child, ObjectMeta, ObjectWriter, Store, StorePath, StoreRef};
+use crate::store::{Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath, StoreRef};
 
 /// Bytes that went through a [`CountingStore`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +96,10 @@ impl CountingStore {
 impl Store for CountingStore {
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+
+    fn read_ahead(&self) -> ReadAhead {
+        self.inner.read_ahead()
     }
 
     async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<()> {

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use super::gate::{Barrier, Gate};
 use super::rule::{Fault, Rule, Step};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Child, ObjectMeta, ObjectWriter, Store, StorePath, StoreRef};
+use crate::store::{Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath, StoreRef};
 
 /// Wraps a store and injects faults. Give each party its own, over one shared store, to make one
 /// party fail or stop alone.
@@ -233,6 +233,10 @@ fn damage(fault: Option<Fault>, offset: u64, bytes: Bytes) -> Bytes {
 impl Store for FaultyStore {
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+
+    fn read_ahead(&self) -> ReadAhead {
+        self.inner.read_ahead()
     }
 
     async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<()> {
