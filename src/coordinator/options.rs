@@ -17,7 +17,8 @@ pub struct CoordinatorOptions {
     pub interval: Option<Duration>,
     /// Between the end of one checkpoint and the trigger of the next.
     pub min_pause: Duration,
-    /// How long a checkpoint may take before it is aborted.
+    /// How long a checkpoint may take before it is aborted, uploads that are tried again included
+    /// ([`crate::snapshot::SnapshotterOptions::retry`]).
     pub timeout: Duration,
     /// How many checkpoints may be in flight at once; savepoints do not count.
     pub max_concurrent: usize,

@@ -227,6 +227,16 @@ pub fn key_group_folder(key_group: KeyGroup) -> String {
     format!("keygroup-{key_group}")
 }
 
+/// Where a file of a checkpoint's own goes when an earlier place of it is spent, since a write there failed and may
+/// land later (K2): beside it, in a folder of a fresh name.
+pub fn place_anew(place: &StorePath, attempt: Uid) -> Result<StorePath> {
+    let below = format!("again-{attempt}/{}", place.file_name());
+    match place.parent() {
+        Some(folder) => folder.join(&below),
+        None => StorePath::new(below),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

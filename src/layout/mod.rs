@@ -12,7 +12,8 @@ mod tag;
 pub(crate) use ids::check_name;
 pub use ids::{CheckpointId, ContentHash, Epoch, JobId, OperatorId, Uid};
 pub use job::{
-    CheckpointFolder, JobLayout, METADATA_NAME, RefName, SubtaskName, key_group_folder, operator_folder, subtask_folder,
+    CheckpointFolder, JobLayout, METADATA_NAME, RefName, SubtaskName, key_group_folder, operator_folder, place_anew,
+    subtask_folder,
 };
 pub use place::Place;
 pub use tag::{FileKind, SharedName, Tag};

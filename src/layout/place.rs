@@ -120,6 +120,9 @@ mod tests {
         }
         for private in ["operator-count/subtask-0/MANIFEST-000004", "operator-count/keygroup-12/0.sst"] {
             assert_eq!(place(&layout, &format!("{folder}/{private}")), Some(Place::Private(folder)));
+            let anew = crate::layout::place_anew(&StorePath::new(private).unwrap(), Uid(3)).unwrap();
+            assert_eq!(anew.file_name(), private.rsplit_once('/').unwrap().1);
+            assert_eq!(place(&layout, &format!("{folder}/{anew}")), Some(Place::Private(folder)));
         }
     }
 

@@ -11,6 +11,10 @@
 //! sequence numbers out of the MANIFEST, never on a name and a size alone (I6). What is unknown is
 //! hashed; only content that the registry does not hold is sent.
 //!
+//! **A name is written once.** A file whose upload fails with an error that may pass is sent again whole, read
+//! from its source again, under a fresh name (K2). The failed name may land at any time; it is an orphan that
+//! the coordinator's abort or sweep removes.
+//!
 //! **What is assumed.** The base named by a [`Trigger`] is complete and its files are held by the
 //! coordinator until the checkpoint ends, so that carrying a file over is safe (I1).
 
@@ -19,6 +23,7 @@ mod file_set;
 mod handle;
 mod local;
 mod plan;
+mod send;
 mod snapshotter;
 
 pub use broker::{Placement, PlacementRequest, RegistryBroker, UploadBroker, UploadTicket};

@@ -3,24 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::stream::TryStreamExt;
 use parking_lot::Mutex;
 
-use super::broker::{Placement, PlacementRequest, UploadBroker};
+use super::broker::UploadBroker;
 use super::file_set::FileSet;
 use super::handle::{SnapshotStats, SubtaskHandle, Trigger};
-use super::local::{FileSource, Known, LocalFile, LocalSnapshot};
+use super::local::{LocalFile, LocalSnapshot};
 use super::plan::UploadPlan;
+use super::send::Work;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{CheckpointFolder, CheckpointId, ContentHash, SubtaskName, operator_folder, subtask_folder};
-use crate::metadata::{CheckpointKind, Encoding, FileEntry, FileIdentity, Location};
-use crate::store::{StorePath, StoreRef};
-use crate::transfer::{
-    NoProgress, Progress, READ_ONCE_BYTES, StagedUpload, TransferLimits, hash_file, read_hashed, stage_file,
-    upload_bytes, upload_file,
-};
+use crate::layout::{CheckpointFolder, CheckpointId, ContentHash, SubtaskName};
+use crate::metadata::{CheckpointKind, FileEntry, FileIdentity, total_bytes};
+use crate::store::{Retries, RetryPolicy, StorePath, StoreRef};
+use crate::transfer::{NoProgress, Progress, TransferLimits};
 
 /// How many acknowledged checkpoints a subtask remembers while it waits to hear of their completion.
 pub const MAX_REMEMBERED_CHECKPOINTS: usize = 16;
@@ -33,30 +30,35 @@ pub const MAX_BEGUN_CHECKPOINTS: usize = 128;
 pub struct SnapshotterOptions {
     /// How many files are hashed and sent at once.
     pub limits: TransferLimits,
-    /// Told as files are sent.
+    /// Told as files are sent. What is sent again is told again.
     pub progress: Arc<dyn Progress>,
+    /// When a file whose upload failed is sent again, whole and under another name. It ends with the checkpoint.
+    pub retry: RetryPolicy,
 }
 
 impl Default for SnapshotterOptions {
     fn default() -> Self {
-        Self { limits: TransferLimits::default(), progress: Arc::new(NoProgress) }
+        Self { limits: TransferLimits::default(), progress: Arc::new(NoProgress), retry: RetryPolicy::OBJECTS }
     }
 }
 
 /// One subtask's uploader. It belongs to the subtask for as long as that runs.
 #[derive(Debug)]
 pub struct Snapshotter {
-    subtask: SubtaskName,
-    store: StoreRef,
-    env: Env,
-    broker: Arc<dyn UploadBroker>,
-    options: SnapshotterOptions,
+    pub(super) subtask: SubtaskName,
+    pub(super) store: StoreRef,
+    pub(super) env: Env,
+    pub(super) broker: Arc<dyn UploadBroker>,
+    pub(super) options: SnapshotterOptions,
+    pub(super) retries: Retries,
     /// By folder: other tenures and other jobs give the same numbers.
     remembered: Mutex<BTreeMap<CheckpointFolder, FileSet>>,
     /// Hashes of files that came from elsewhere: a restore from other subtasks' files.
     seeds: Mutex<HashMap<FileIdentity, ContentHash>>,
     /// Checkpoints that were begun, the newest [`MAX_BEGUN_CHECKPOINTS`] of them.
     begun: Mutex<BTreeSet<CheckpointId>>,
+    /// Checkpoints that were given up, the newest of them: nothing is sent again for them.
+    given_up: Mutex<BTreeSet<CheckpointId>>,
 }
 
 impl Snapshotter {
@@ -68,8 +70,10 @@ impl Snapshotter {
         broker: Arc<dyn UploadBroker>,
         options: SnapshotterOptions,
     ) -> Self {
-        let (remembered, seeds, begun) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { subtask, store, env, broker, options, remembered, seeds, begun }
+        let retries = Retries::new(options.retry, env.clone());
+        let (remembered, seeds) = (Mutex::default(), Mutex::default());
+        let (begun, given_up) = (Mutex::default(), Mutex::default());
+        Self { subtask, store, env, broker, options, retries, remembered, seeds, begun, given_up }
     }
 
     /// Whose files these are.
@@ -108,9 +112,19 @@ impl Snapshotter {
         }
     }
 
-    /// Hears that a checkpoint was given up: it will not be built on.
+    /// Hears that a checkpoint was given up: it will not be built on, and nothing more is sent again for it.
     pub fn notify_aborted(&self, checkpoint: CheckpointId) {
         self.remembered.lock().retain(|known, _| known.checkpoint != checkpoint);
+        let mut given_up = self.given_up.lock();
+        given_up.insert(checkpoint);
+        while given_up.len() > MAX_BEGUN_CHECKPOINTS {
+            given_up.pop_first();
+        }
+    }
+
+    /// Whether [`Self::notify_aborted`] named this checkpoint since its upload began.
+    pub(super) fn is_given_up(&self, checkpoint: CheckpointId) -> bool {
+        self.given_up.lock().contains(&checkpoint)
     }
 
     /// What an upload of `files` would do.
@@ -130,7 +144,9 @@ impl Snapshotter {
         UploadPlan::new(files, trigger.kind, base, &|identity| seeds.get(identity).copied())
     }
 
-    /// The asynchronous part: moves what is new of a frozen state to the store.
+    /// The asynchronous part: moves what is new of a frozen state to the store. A file whose upload fails with
+    /// an error that may pass is sent again, whole and under a name that was never used (K2), for as long as
+    /// [`SnapshotterOptions::retry`] says.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if this checkpoint was uploaded or tried before: a private file's
@@ -184,6 +200,8 @@ impl Snapshotter {
         while begun.len() > MAX_BEGUN_CHECKPOINTS {
             begun.pop_first();
         }
+        // A later tenure may give the same number to a checkpoint of its own.
+        self.given_up.lock().remove(&trigger.checkpoint);
         Ok(())
     }
 
@@ -200,12 +218,10 @@ impl Snapshotter {
             stats.shared_bytes += entry.size_bytes;
             kept.insert(entry.local_name.clone());
         }
-        let work = plan
-            .hashed
-            .into_iter()
-            .map(|(file, hash)| Work::Shared(file, Some(hash)))
-            .chain(plan.unknown.into_iter().map(|file| Work::Shared(file, None)))
-            .chain(plan.private.into_iter().map(Work::Private));
+        let hashed = plan.hashed.into_iter().map(|(file, hash)| Work::Shared(file, Some(hash)));
+        let unknown = plan.unknown.into_iter().map(|file| Work::Shared(file, None));
+        let work: Vec<Work> = hashed.chain(unknown).chain(plan.private.into_iter().map(Work::Private)).collect();
+        self.options.progress.expect(work.len() as u64, total_bytes(work.iter().filter_map(Work::size_bytes)));
         let mut done = self.options.limits.run(work, Work::size_bytes, |work| self.perform(trigger, work));
         while let Some(outcome) = done.try_next().await? {
             stats.hashed_files += u64::from(outcome.hashed);
@@ -227,111 +243,6 @@ impl Snapshotter {
             set.remove(name);
         }
         Ok(set)
-    }
-
-    async fn perform(&self, trigger: &Trigger, work: Work) -> Result<Outcome> {
-        match work {
-            Work::Private(file) => self.send_private(trigger, file).await,
-            Work::Shared(file, hash) => self.send_shared(trigger, file, hash).await,
-        }
-    }
-
-    async fn send_private(&self, trigger: &Trigger, file: LocalFile) -> Result<Outcome> {
-        let below = trigger.own_place(&self.subtask, &file)?;
-        let target = trigger.folder.join(below.as_str())?;
-        let (size_bytes, hash) = match &file.source {
-            FileSource::Path { path, size_bytes } => {
-                let progress = &*self.options.progress;
-                let hash = upload_file(&*self.store, &self.env, path, *size_bytes, None, &target, progress).await?;
-                (*size_bytes, hash)
-            }
-            FileSource::Made(make) => {
-                let (bytes, hash) = self.make(make.clone()).await?;
-                let size_bytes = bytes.len() as u64;
-                upload_bytes(&*self.store, bytes, &target, &*self.options.progress).await?;
-                (size_bytes, hash)
-            }
-        };
-        Ok(Outcome { entry: entry_of(file, Location::InCheckpoint(below), size_bytes, hash), hashed: true, sent: true })
-    }
-
-    async fn send_shared(&self, trigger: &Trigger, file: LocalFile, hash: Option<ContentHash>) -> Result<Outcome> {
-        let (content, size_bytes, hash, hashed) = self.content(&file, hash).await?;
-        let request = PlacementRequest {
-            trigger: (trigger.epoch, trigger.generation, trigger.checkpoint),
-            hash,
-            size_bytes,
-            kind: file.kind,
-        };
-        let (object, sent) = match self.broker.place(request).await? {
-            Placement::Stored(object) => {
-                if let Content::Staged(staged) = content {
-                    staged.abort(&*self.options.progress).await;
-                }
-                (object, false)
-            }
-            Placement::Upload(ticket) => {
-                let object = ticket.object().clone();
-                self.send(content, size_bytes, hash, &object).await?;
-                ticket.completed().await?;
-                (object, true)
-            }
-        };
-        Ok(Outcome { entry: entry_of(file, Location::InRoot(object), size_bytes, hash), hashed, sent })
-    }
-
-    /// The file's bytes, or how to get them, and their hash. Reads small files once.
-    async fn content(&self, file: &LocalFile, hash: Option<ContentHash>) -> Result<(Content, u64, ContentHash, bool)> {
-        match (&file.source, hash) {
-            (FileSource::Path { path, size_bytes }, Some(hash)) => {
-                Ok((Content::File(path.clone()), *size_bytes, hash, false))
-            }
-            (FileSource::Path { path, size_bytes }, None) if *size_bytes > READ_ONCE_BYTES => {
-                if let Some(staged) = self.stage(path, *size_bytes).await? {
-                    let hash = staged.hash();
-                    return Ok((Content::Staged(staged), *size_bytes, hash, true));
-                }
-                let hash = hash_file(&self.env, path, *size_bytes).await?;
-                Ok((Content::File(path.clone()), *size_bytes, hash, true))
-            }
-            (FileSource::Path { path, size_bytes }, None) => {
-                let (bytes, hash) = read_hashed(&self.env, path, *size_bytes).await?;
-                Ok((Content::Bytes(bytes), *size_bytes, hash, true))
-            }
-            (FileSource::Made(make), _) => {
-                let (bytes, hash) = self.make(make.clone()).await?;
-                let size_bytes = bytes.len() as u64;
-                Ok((Content::Bytes(bytes), size_bytes, hash, true))
-            }
-        }
-    }
-
-    async fn make(&self, make: Arc<dyn Fn() -> Result<Bytes> + Send + Sync>) -> Result<(Bytes, ContentHash)> {
-        self.env
-            .blocking(move || {
-                let bytes = make()?;
-                let hash = ContentHash::of(&bytes);
-                Ok((bytes, hash))
-            })
-            .await?
-    }
-
-    async fn send(&self, content: Content, size_bytes: u64, hash: ContentHash, object: &StorePath) -> Result<()> {
-        let progress = &*self.options.progress;
-        match content {
-            Content::Bytes(bytes) => upload_bytes(&*self.store, bytes, object, progress).await,
-            Content::Staged(staged) => staged.finish_as(object, progress).await,
-            Content::File(path) => {
-                upload_file(&*self.store, &self.env, &path, size_bytes, Some(hash), object, progress).await?;
-                Ok(())
-            }
-        }
-    }
-
-    /// Sends a large file before its hash, and so its name, is known, where broker and store can do that.
-    async fn stage(&self, path: &std::path::Path, size_bytes: u64) -> Result<Option<StagedUpload>> {
-        let Some(folder) = self.broker.folder() else { return Ok(None) };
-        stage_file(&*self.store, &self.env, path, size_bytes, &folder, &*self.options.progress).await
     }
 
     /// The files that a checkpoint builds on, if this subtask remembers them.
@@ -359,63 +270,4 @@ fn difference(base: &FileSet, set: &FileSet) -> (Vec<FileEntry>, Vec<StorePath>)
     let removed = removed.filter(|name| !replaced.contains(name)).cloned().collect();
     let added = change.added.iter().map(|entry| (**entry).clone()).collect();
     (added, removed)
-}
-
-enum Work {
-    Private(LocalFile),
-    Shared(LocalFile, Option<ContentHash>),
-}
-
-impl Work {
-    /// Unknown for what is made on demand.
-    fn size_bytes(&self) -> Option<u64> {
-        let (Self::Private(file) | Self::Shared(file, _)) = self;
-        match file.source {
-            FileSource::Path { size_bytes, .. } => Some(size_bytes),
-            FileSource::Made(_) => None,
-        }
-    }
-}
-
-enum Content {
-    Bytes(Bytes),
-    File(std::path::PathBuf),
-    Staged(StagedUpload),
-}
-
-struct Outcome {
-    entry: FileEntry,
-    hashed: bool,
-    sent: bool,
-}
-
-impl Trigger {
-    /// Where a file of the checkpoint's own goes, below the checkpoint's folder. The key groups of
-    /// full checkpoints have folders of their own, whichever subtask wrote them.
-    fn own_place(&self, subtask: &SubtaskName, file: &LocalFile) -> Result<StorePath> {
-        if self.kind != CheckpointKind::Incremental && file.key_groups.is_some() {
-            return StorePath::new(format!("{}/{}", operator_folder(&subtask.operator), file.local_name));
-        }
-        StorePath::new(format!("{}/{}", subtask_folder(subtask), file.local_name))
-    }
-}
-
-fn entry_of(file: LocalFile, location: Location, size_bytes: u64, sha256: ContentHash) -> FileEntry {
-    let identity: Option<FileIdentity> = match file.known {
-        Known::Identity(identity) => Some(identity),
-        Known::No | Known::UnchangedSince(_) => None,
-    };
-    FileEntry {
-        local_name: file.local_name,
-        kind: file.kind,
-        location,
-        offset_bytes: 0,
-        stored_size_bytes: size_bytes,
-        encoding: Encoding::Plain,
-        size_bytes,
-        sha256,
-        key_groups: file.key_groups,
-        table: file.table,
-        identity,
-    }
 }

@@ -305,12 +305,12 @@ async fn an_upload_for_an_aborted_checkpoint_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_failed_upload_is_retried_under_another_name_and_its_orphan_is_swept_when_it_lands() {
+async fn a_failed_upload_of_a_declined_checkpoint_is_made_by_the_next_and_its_orphan_is_swept_when_it_lands() {
     let world = World::new();
     let coordinator = world.coordinator(1, keep(5)).await;
     let mut task = world.task(&coordinator, 0, 1);
     task.write("1.sst", "a");
-    world.store.inject(Rule::on(Step::Put).path_contains("/shared/"), Fault::LandLater(ErrorKind::Temporary)).unwrap();
+    world.store.inject(Rule::on(Step::Put).path_contains("/shared/"), Fault::LandLater(ErrorKind::Io)).unwrap();
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     task.upload(&trigger).await.unwrap_err();
     coordinator.decline(trigger.checkpoint, &subtask(0), "upload failed");
@@ -523,7 +523,7 @@ async fn an_upload_of_one_checkpoint_is_not_tried_twice() {
     let coordinator = world.coordinator(1, keep(5)).await;
     let mut task = world.task(&coordinator, 0, 1);
     task.write("private-1", "a");
-    world.store.inject(Rule::on(Step::Put).path_contains("private"), Fault::Fail(ErrorKind::Temporary)).unwrap();
+    world.store.inject(Rule::on(Step::Put).path_contains("private"), Fault::Fail(ErrorKind::Io)).unwrap();
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     task.upload(&trigger).await.unwrap_err();
     assert_eq!(task.upload(&trigger).await.unwrap_err().kind(), ErrorKind::AlreadyExists);

@@ -8,3 +8,4 @@ mod passing_faults;
 mod restart;
 mod retention;
 mod support;
+mod uploads;
