@@ -21,7 +21,7 @@ use icecore::restore::{
     Checkpoint, ExportReport, FetchOptions, RestorePlan, export_checkpoint, fetch_files, read_checkpoint,
     restore_folder, verify_checkpoint,
 };
-use icecore::store::testing::{FaultyStore, Rule, Step};
+use icecore::store::testing::{Fault, FaultyStore, Rule, Step};
 use icecore::store::{LocalStore, StorePath, StoreRef};
 use icecore::task::RocksDbTask;
 use icecore::transfer::{NoProgress, Progress, TransferLimits};
@@ -396,4 +396,31 @@ async fn an_export_that_fails_removes_its_own_copies_only() {
     assert_eq!(target.read(&place, 0..4).await.unwrap().as_ref(), b"mine");
     let left: Vec<_> = target.list(None).map(|object| object.unwrap().path).collect().await;
     assert_eq!(left, [place], "copies were left");
+}
+
+#[tokio::test]
+async fn an_export_whose_copies_fail_for_a_while_is_whole_and_holds_nothing_else() {
+    let (cluster, checkpoint) = checkpointed(Kind::Heap).await;
+    for (name, fault) in
+        [("lost", Fault::LoseAnswer(ErrorKind::Temporary)), ("down", Fault::Fail(ErrorKind::Unreachable))]
+    {
+        let folder = cluster.folder.path().join(name);
+        let target: StoreRef = Arc::new(LocalStore::open(&folder, cluster.env.clone()).unwrap());
+        let flaky = FaultyStore::new(target.clone());
+        for step in [Step::Put, Step::Finish] {
+            flaky.inject(Rule::on(step).path_contains("operator-").times(3), fault).unwrap();
+        }
+        export(&cluster, &checkpoint, &(flaky.clone() as StoreRef)).await.unwrap();
+        assert!(flaky.fired() >= 3, "{name}");
+        let kept = read_checkpoint(target.clone(), None).await.unwrap();
+        let limits = TransferLimits::default();
+        let report = verify_checkpoint(&cluster.env, &kept, true, limits, &NoProgress).await.unwrap();
+        assert!(report.is_sound(), "{name}: {:?}", report.damaged);
+        let mut named: Vec<_> =
+            kept.metadata.files().map(|file| kept.stored_file(file).unwrap().object.to_string()).collect();
+        named.push("_metadata".to_owned());
+        named.sort();
+        let there: Vec<_> = target.list(None).map(|object| object.unwrap().path.to_string()).collect().await;
+        assert_eq!(there, named, "{name}");
+    }
 }

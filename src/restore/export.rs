@@ -3,19 +3,23 @@
 //! Every file is copied beside a `_metadata` of its own, which is written last, when all the rest is
 //! durable and every hash was proven: whoever finds it finds a whole checkpoint. Nothing in it names
 //! the job's folder, so it restores wherever it is moved, and no retention ever touches it.
+//!
+//! A copy that fails with an error that may pass is made again under another name, as uploads are (K2): the first
+//! one may land at any time. The index says where each file lies. Only the index itself has one name and one attempt: if its
+//! write is answered with an error, the export has failed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt};
+use futures::stream::StreamExt;
 
 use super::checkpoint::Checkpoint;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{METADATA_NAME, OperatorId, SubtaskName, operator_folder, subtask_folder};
+use crate::layout::{METADATA_NAME, OperatorId, SubtaskName, Uid, operator_folder, place_anew, subtask_folder};
 use crate::metadata::{self, CheckpointKind, CheckpointMetadata, Encoding, FileEntry, Location, total_bytes};
-use crate::store::{StorePath, StoreRef};
+use crate::store::{Retries, RetryPolicy, StorePath, StoreRef};
 use crate::transfer::{FailedCopy, Progress, TransferLimits, copy_object};
 
 const EXPORT: &str = "export a checkpoint";
@@ -47,20 +51,42 @@ pub async fn export_checkpoint(
 ) -> Result<ExportReport> {
     refuse_folder(target, folder).await?;
     let (metadata, copies) = plan(checkpoint)?;
-    let encoding = env.blocking(move || metadata::encode(&metadata)).await??;
-    let metadata_bytes = Bytes::from(encoding);
+    // Before anything is copied, so that what cannot be written is told at once.
+    let metadata_bytes = encode(env, metadata.clone()).await?;
     let report = ExportReport {
         files: copies.len() as u64,
         bytes: total_bytes(copies.iter().map(|copy| copy.entry.size_bytes).chain([metadata_bytes.len() as u64])),
     };
-    let (mut made, mut outcome) = copy_all(env, checkpoint, target, folder, &copies, limits, progress).await;
+    let (mut copied, mut outcome) = copy_all(env, checkpoint, target, folder, &copies, limits, progress).await;
     if outcome.is_ok() {
-        outcome = put_index(target, folder, metadata_bytes, &mut made).await;
+        let index = match copied.moved.is_empty() {
+            true => Ok(metadata_bytes),
+            false => encode(env, with_places(metadata, &copied.moved)).await,
+        };
+        outcome = match index {
+            Ok(index) => put_index(target, folder, index, &mut copied.made).await,
+            Err(error) => Err(error),
+        };
     }
-    if outcome.is_err() {
-        remove(target, &made).await;
-    }
+    remove(target, if outcome.is_err() { &copied.made } else { &copied.spent }).await;
     outcome.map(|()| report)
+}
+
+async fn encode(env: &Env, metadata: CheckpointMetadata) -> Result<Bytes> {
+    Ok(Bytes::from(env.blocking(move || metadata::encode(&metadata)).await??))
+}
+
+/// The index of files that do not all lie where they were planned to.
+fn with_places(mut metadata: CheckpointMetadata, moved: &BTreeMap<StorePath, StorePath>) -> CheckpointMetadata {
+    let parts = metadata.operators.iter_mut().flat_map(|operator| &mut operator.subtasks);
+    for file in parts.flat_map(|part| &mut part.files) {
+        if let Location::InCheckpoint(place) = &mut file.location
+            && let Some(moved) = moved.get(place)
+        {
+            place.clone_from(moved);
+        }
+    }
+    metadata
 }
 
 /// One file, and where its copy goes below the folder.
@@ -125,7 +151,17 @@ fn at(folder: Option<&StorePath>, below: &str) -> Result<StorePath> {
     }
 }
 
-/// Also tells what this call put into the folder, or may have: nothing else is its to remove.
+/// What was copied, and where to.
+#[derive(Default)]
+struct Copied {
+    /// What this call put into the folder, or may have: nothing else is its to remove.
+    made: Vec<StorePath>,
+    /// Those of them that failed, and may be there all the same.
+    spent: Vec<StorePath>,
+    /// Where files lie below the folder that do not lie where they were planned to.
+    moved: BTreeMap<StorePath, StorePath>,
+}
+
 async fn copy_all(
     env: &Env,
     checkpoint: &Checkpoint,
@@ -134,41 +170,84 @@ async fn copy_all(
     copies: &[Copy<'_>],
     limits: TransferLimits,
     progress: &dyn Progress,
-) -> (Vec<StorePath>, Result<()>) {
+) -> (Copied, Result<()>) {
     progress.expect(copies.len() as u64, total_bytes(copies.iter().map(|copy| copy.entry.size_bytes)));
-    let failed = AtomicBool::new(false);
-    let failed = &failed;
-    let mut outcomes = stream::iter(copies)
-        .map(|copy| async move {
-            if failed.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let (file, place) = (checkpoint.stored_file(copy.entry)?, at(folder, copy.below.as_str())?);
-            match copy_object(&*checkpoint.store, env, &file, &**target, &place, progress).await {
-                Ok(()) => Ok(Some((place, None))),
-                Err(FailedCopy { error, may_exist: true }) => Ok(Some((place, Some(error)))),
-                Err(FailedCopy { error, may_exist: false }) => Err(error),
-            }
-        })
-        .buffer_unordered(limits.parallelism.max(1));
+    let exporter = Exporter {
+        env,
+        checkpoint,
+        target,
+        folder,
+        progress,
+        retries: Retries::new(RetryPolicy::OBJECTS, env.clone()),
+        has_failed: AtomicBool::new(false),
+    };
+    let exporter = &exporter;
+    let copy_one = |copy| async move { (copy, exporter.copy_one(copy).await) };
+    let mut outcomes = limits.run(copies, |copy| Some(copy.entry.size_bytes), copy_one);
     // What has begun is waited for even after an error: a copy that is merely dropped may still
     // appear, after all others were removed.
-    let (mut made, mut first_error) = (Vec::new(), None);
-    while let Some(outcome) = outcomes.next().await {
-        let error = match outcome {
-            Ok(None) => None,
-            Ok(Some((place, error))) => {
-                made.push(place);
-                error
+    let (mut copied, mut first_error) = (Copied::default(), None);
+    while let Some((copy, (spent, outcome))) = outcomes.next().await {
+        copied.made.extend(spent.iter().cloned());
+        copied.spent.extend(spent);
+        match outcome {
+            Ok(None) => {}
+            Ok(Some((place, below))) => {
+                copied.made.push(place);
+                if below != copy.below {
+                    copied.moved.insert(copy.below.clone(), below);
+                }
             }
-            Err(error) => Some(error),
-        };
-        if let Some(error) = error {
-            failed.store(true, Ordering::Relaxed);
-            first_error.get_or_insert(error);
+            Err(error) => {
+                exporter.has_failed.store(true, Ordering::Relaxed);
+                first_error.get_or_insert(error);
+            }
         }
     }
-    (made, first_error.map_or(Ok(()), Err))
+    drop(outcomes);
+    (copied, first_error.map_or(Ok(()), Err))
+}
+
+struct Exporter<'a> {
+    env: &'a Env,
+    checkpoint: &'a Checkpoint,
+    target: &'a StoreRef,
+    folder: Option<&'a StorePath>,
+    progress: &'a dyn Progress,
+    retries: Retries,
+    /// Nothing is begun any more.
+    has_failed: AtomicBool,
+}
+
+impl Exporter<'_> {
+    /// Attempt after attempt: those that failed and may have landed, and where the last one lies, in the store and
+    /// below the folder. `None` if it was not begun.
+    async fn copy_one(&self, copy: &Copy<'_>) -> (Vec<StorePath>, Result<Option<(StorePath, StorePath)>>) {
+        let mut spent = Vec::new();
+        let outcome = self.try_to_copy(copy, &mut spent).await;
+        (spent, outcome)
+    }
+
+    async fn try_to_copy(&self, copy: &Copy<'_>, spent: &mut Vec<StorePath>) -> Result<Option<(StorePath, StorePath)>> {
+        let file = self.checkpoint.stored_file(copy.entry)?;
+        let (from, to) = (&*self.checkpoint.store, &**self.target);
+        let mut below = copy.below.clone();
+        let mut backoff = self.retries.begin();
+        while !self.has_failed.load(Ordering::Relaxed) {
+            let place = at(self.folder, below.as_str())?;
+            let FailedCopy { error, may_exist, .. } =
+                match copy_object(from, self.env, &file, to, &place, self.progress).await {
+                    Ok(()) => return Ok(Some((place, below))),
+                    Err(failed) => failed,
+                };
+            if may_exist {
+                spent.push(place);
+            }
+            backoff.after(error).await?;
+            below = place_anew(&copy.below, Uid::random(&*self.env.randomness))?;
+        }
+        Ok(None)
+    }
 }
 
 async fn put_index(
@@ -187,8 +266,11 @@ async fn put_index(
 }
 
 async fn remove(target: &StoreRef, made: &[StorePath]) {
+    if made.is_empty() {
+        return;
+    }
     let failed = target.delete(made).await.into_iter().filter_map(Result::err).next();
     if let Some(error) = failed {
-        tracing::warn!(%error, "could not remove all of an unfinished export");
+        tracing::warn!(%error, "could not remove all that failed copies may have left");
     }
 }
