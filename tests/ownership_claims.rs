@@ -217,6 +217,26 @@ async fn a_checkpoint_that_lands_after_its_successor_started_does_not_count() {
 }
 
 #[tokio::test]
+async fn a_claim_of_unknown_outcome_says_that_the_job_can_be_claimed_again_and_it_can() {
+    for record in ["claim", "start"] {
+        for fault in [Fault::LoseAnswer(ErrorKind::Temporary), Fault::LandLater(ErrorKind::Temporary)] {
+            let world = World::new();
+            world.party().await.checkpoint().await.unwrap();
+            let store = FaultyStore::new(world.store());
+            store.inject(Rule::on(Step::Put).path_ends_with(record), fault).unwrap();
+            let error = world.party_on(store.clone()).await.err().unwrap();
+            assert!(error.is_retryable(), "{record}: {error}");
+            assert!(error.advice().is_some_and(|advice| advice.contains("claim the job again")), "{error}");
+            for landed in store.land_late().await {
+                landed.unwrap();
+            }
+            world.party_on(store).await.unwrap().checkpoint().await.unwrap();
+            assert_eq!(world.view().await.checkpoints.len(), 2, "{record}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_ended_tenure_is_over_and_nobody_lives_in_the_job() {
     let world = World::new();
     let party = world.party().await;

@@ -73,7 +73,8 @@ impl Tenure {
     /// # Errors
     /// [`ErrorKind::Fenced`] if a greater claim is in sight; [`ErrorKind::Blocked`] if the newest
     /// start, or a list that counts, cannot be read, so that nobody knows what may be adopted;
-    /// otherwise what the store says. After an error nothing of this claim is used again.
+    /// otherwise what the store says. After an error nothing of this claim is used again; if the error
+    /// [may pass](Error::is_retryable), the job can simply be claimed again.
     pub async fn claim(store: StoreRef, layout: JobLayout, env: Env, holder: &str) -> Result<Claimed> {
         let seen = Epochs::list(&*store, &layout).await?; // C1
         let counter = seen.greatest().map_or(Some(1), |epoch| epoch.counter.checked_add(1)).ok_or_else(|| {
@@ -86,7 +87,7 @@ impl Tenure {
             claimed_at_unix_ms: env.clock.unix_time_ms(),
             holder: holder.to_owned(),
         };
-        store.put(&layout.claim(epoch)?, Bytes::from(claim.encode()?)).await?; // C2
+        store.put(&layout.claim(epoch)?, Bytes::from(claim.encode()?)).await.map_err(claim_again)?; // C2
 
         let state = Mutex::new(State { over: None, next_checkpoint: CheckpointId(0) });
         let tenure = Self { store, layout, env, epoch, state };
@@ -104,7 +105,7 @@ impl Tenure {
             pins: view.pins.keys().copied().collect(),
         };
         tenure.state.lock().next_checkpoint = view.next_checkpoint();
-        tenure.store.put(&tenure.layout.start(epoch)?, Bytes::from(start.encode()?)).await?; // C8
+        tenure.store.put(&tenure.layout.start(epoch)?, Bytes::from(start.encode()?)).await.map_err(claim_again)?; // C8
         tenure.look().await?; // C9
         view.adopt_as(start);
         Ok(Claimed { tenure, view })
@@ -282,6 +283,14 @@ impl Tenure {
         Error::new(kind, "act as the job's owner", message)
             .with_object(format!("{} (epoch {})", self.layout.root(), self.epoch))
             .with_advice("claim the job again to go on")
+    }
+}
+
+/// This claim is over, since what failed may land later; the next one has a name of its own.
+fn claim_again(error: Error) -> Error {
+    match error.is_retryable() {
+        true => error.with_advice("claim the job again once the store answers; this claim is given up"),
+        false => error,
     }
 }
 
