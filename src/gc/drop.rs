@@ -7,7 +7,7 @@ use futures::StreamExt;
 use super::holdings::Holdings;
 use super::plan::{Dropped, GcPlan, PlannedObject, Reason, Refused, is_blocked};
 use crate::error::Result;
-use crate::layout::{CheckpointFolder, Place, SharedName};
+use crate::layout::{CheckpointFolder, Place};
 use crate::metadata::CheckpointMetadata;
 use crate::ownership::{Blocker, JobView};
 use crate::store::{ObjectMeta, Store, StorePath};
@@ -131,38 +131,6 @@ pub async fn plan_repair(store: &dyn Store, view: &JobView, folder: CheckpointFo
     let why = "its index cannot be read, and it was given up".to_owned();
     plan.dropped.push(Dropped { folder, why });
     add_folders(store, view, &mut plan, &blockers, &BTreeSet::from([folder]), &HashSet::new()).await?;
-    Ok(plan.in_order())
-}
-
-/// Plans to delete what an aborted checkpoint of this tenure left: its folder, and the shared objects
-/// that the registry says it alone created, failed uploads among them (I9). Its `_metadata` must never
-/// have been written.
-///
-/// # Errors
-/// What the store says of listing the folder.
-pub async fn plan_abort(
-    store: &dyn Store,
-    view: &JobView,
-    folder: CheckpointFolder,
-    created: impl IntoIterator<Item = SharedName>,
-) -> Result<GcPlan> {
-    let mut plan = GcPlan::empty(view.layout.job().clone());
-    if view.checkpoints.contains_key(&folder) {
-        plan.refused.push(Refused { folder, why: "it is complete".to_owned() });
-        return Ok(plan);
-    }
-    let blockers = view.all_blockers();
-    plan.block(&blockers);
-    let mut objects = BTreeMap::new();
-    for name in created {
-        // Nobody asked for its length: it may not even be there.
-        objects.insert(view.layout.shared_object(&name)?, 0);
-    }
-    add_shared(&mut plan, &blockers, objects);
-    add_folders(store, view, &mut plan, &blockers, &BTreeSet::from([folder]), &HashSet::new()).await?;
-    for object in &mut plan.objects {
-        object.reason = Reason::FinishedOrphan;
-    }
     Ok(plan.in_order())
 }
 

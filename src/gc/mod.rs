@@ -5,7 +5,7 @@
 //! condemned in the registry, a published list names it, a look finds no greater claim, it is
 //! deleted, and the list goes when every delete in it is confirmed.
 //!
-//! - [`plan_drop`], [`plan_release`], [`plan_abort`], [`plan_repair`] and [`plan_sweep`] make a
+//! - [`plan_drop`], [`plan_release`], [`plan_repair`], [`plan_sweep`] and [`plan_listed`] make a
 //!   [`GcPlan`], a value that can be printed and tested, and dry-run.
 //! - [`Collector`] executes plans for a tenure and remembers what is not confirmed yet; pins go
 //!   through it, too, because they change what may be dropped.
@@ -25,7 +25,7 @@ mod report;
 mod sweep;
 
 pub use collector::{CONDEMNED_BATCH_OBJECTS, Collector, DELETE_BATCH_OBJECTS};
-pub use drop::{plan_abort, plan_drop, plan_release, plan_repair, refusal};
+pub use drop::{plan_drop, plan_release, plan_repair, refusal};
 pub use explain::{Explanation, explain};
 pub use holdings::{Holdings, NoHoldings};
 pub use judge::{Fate, Judge, Keep, Progress};

@@ -18,6 +18,8 @@ pub mod requests;
 mod tenure;
 mod view;
 
+pub(crate) use reading::read_metadata;
+
 pub use epochs::{EpochState, Epochs, MAX_EPOCH_OBJECTS};
 pub use tenure::{Claimed, Committed, LOOK_ATTEMPTS, Tenure, TenureEnd};
 pub use view::{BlockScope, Blocker, CheckpointView, HoldView, JobView, ListView, NotCounting, Uncounted, Unreadable};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::metadata::ControlRecord;
+use crate::metadata::{CheckpointMetadata, ControlRecord, Format, decode};
 use crate::store::{ObjectMeta, Store, StorePath};
 
 /// Reads an object of at most `max_bytes` as a whole.
@@ -18,6 +18,16 @@ pub(super) async fn read_whole(store: &dyn Store, path: &StorePath, max_bytes: u
         return Ok(Bytes::new());
     }
     store.read(path, 0..size_bytes).await
+}
+
+/// Reads and decodes the `_metadata` at `path`. What it says of itself is not checked.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Corrupt`], [`ErrorKind::Unsupported`] or
+/// [`ErrorKind::LimitExceeded`] if it cannot be believed.
+pub(crate) async fn read_metadata(store: &dyn Store, path: &StorePath) -> Result<CheckpointMetadata> {
+    let bytes = read_whole(store, path, Format::METADATA.max_object_bytes()).await?;
+    decode(&bytes).map_err(|error| error.with_object(path))
 }
 
 /// Reads and decodes a control object.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::layout::METADATA_NAME;
-use crate::metadata::{self, CheckpointMetadata, Encoding, FileEntry, Format, Location};
+use crate::metadata::{CheckpointMetadata, Encoding, FileEntry, Location};
+use crate::ownership::read_metadata;
 use crate::store::{StorePath, StoreRef};
 use crate::transfer::StoredFile;
 
@@ -24,8 +25,8 @@ impl Checkpoint {
     /// The object and hash of one of its files.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if folder and name together are too long for a path;
-    /// [`ErrorKind::Unsupported`] for an encoding that this build does not know.
+    /// [`crate::ErrorKind::InvalidInput`] if folder and name together are too long for a path;
+    /// [`crate::ErrorKind::Unsupported`] for an encoding that this build does not know.
     pub fn stored_file(&self, entry: &FileEntry) -> Result<StoredFile> {
         let object = match (&entry.location, &self.folder) {
             (Location::InRoot(path), _) | (Location::InCheckpoint(path), None) => path.clone(),
@@ -49,20 +50,13 @@ impl Checkpoint {
 /// Reads the checkpoint whose `_metadata` lies in `folder` (`None`: the store's root).
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Corrupt`], [`ErrorKind::Unsupported`] or
-/// [`ErrorKind::LimitExceeded`] if it cannot be believed.
+/// [`crate::ErrorKind::NotFound`] if there is none; [`crate::ErrorKind::Corrupt`], [`crate::ErrorKind::Unsupported`] or
+/// [`crate::ErrorKind::LimitExceeded`] if it cannot be believed.
 pub async fn read_checkpoint(store: StoreRef, folder: Option<StorePath>) -> Result<Checkpoint> {
     let path = match &folder {
         Some(folder) => folder.join(METADATA_NAME)?,
         None => StorePath::new(METADATA_NAME)?,
     };
-    let size_bytes = store.stat(&path).await?.size_bytes;
-    let limit = Format::METADATA.max_object_bytes();
-    if size_bytes > limit {
-        let message = format!("{size_bytes} bytes are more than the limit of {limit}");
-        return Err(Error::new(ErrorKind::LimitExceeded, "read _metadata", message).with_object(&path));
-    }
-    let bytes = store.read(&path, 0..size_bytes).await?;
-    let metadata = metadata::decode(&bytes).map_err(|error| error.with_object(&path))?;
+    let metadata = read_metadata(&*store, &path).await?;
     Ok(Checkpoint { store, folder, metadata: Arc::new(metadata) })
 }
