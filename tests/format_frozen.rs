@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 
 use icecore::keygroup::KeyGroupRange;
 use icecore::layout::{
-    CheckpointFolder, CheckpointId, ContentHash, Epoch, FileKind, JobId, OperatorId, RefName, SharedName, Tag, Uid,
+    CheckpointFolder, CheckpointId, ContentHash, DistrustName, Epoch, FileKind, JobId, OperatorId, RefName, SharedName,
+    Tag, Uid,
 };
 use icecore::metadata::{
-    Answer, Backend, CheckpointKind, CheckpointMetadata, Claim, Condemned, ControlRecord, Encoding, End, FileEntry,
-    FileIdentity, Location, OperatorState, Outcome, Pin, Ref, Request, RequestKind, SourcePosition, Start, StateKind,
-    StateSchema, SubtaskState, TableInfo, decode, encode,
+    Answer, Backend, CheckpointKind, CheckpointMetadata, Claim, Condemned, ControlRecord, Distrust, Encoding, End,
+    FileEntry, FileIdentity, Location, OperatorState, Outcome, Pin, Ref, Request, RequestKind, SourcePosition, Start,
+    StateKind, StateSchema, SubtaskState, TableInfo, decode, encode,
 };
 use icecore::store::StorePath;
 
@@ -256,6 +257,22 @@ fn fixtures() -> Vec<Fixture> {
             "ref",
             Ref { name: hold(5), holder: JobId::new("fork").unwrap(), created_at_unix_ms: 1_700_000_000_002 },
         ),
+        control(
+            "distrust",
+            Distrust {
+                name: DistrustName {
+                    object: SharedName {
+                        hash: ContentHash::of(b"damaged"),
+                        tag: Tag { epoch: epoch(2), generation: 1, checkpoint: CheckpointId(5), upload: Uid(0xfeed) },
+                        kind: FileKind::Sst,
+                    },
+                    writer: epoch(3),
+                    uid: Uid(7),
+                },
+                reason: "it has 4096 bytes, 8192 are needed".to_owned(),
+                created_at_unix_ms: 1_700_000_000_002,
+            },
+        ),
         control("answer-done", Answer { uid, result: Outcome::Done("3 objects".to_owned()) }),
         control("answer-refused", Answer { uid, result: Outcome::Refused("checkpoint 6 is pinned".to_owned()) }),
     ];
@@ -268,6 +285,7 @@ fn fixtures() -> Vec<Fixture> {
         ("request-fork", RequestKind::Fork),
         ("request-repair", RequestKind::Repair),
         ("request-savepoint", RequestKind::Savepoint),
+        ("request-distrust", RequestKind::Distrust),
     ] {
         fixtures.push(control(name, request(kind)));
     }

@@ -3,14 +3,14 @@
 
 use std::fmt::Debug;
 
-use icecore::metadata::{Answer, Claim, Condemned, ControlRecord, End, Pin, Ref, Request, Start};
+use icecore::metadata::{Answer, Claim, Condemned, ControlRecord, Distrust, End, Pin, Ref, Request, Start};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((which, bytes)) = bytes.split_first() else {
         return;
     };
-    match which % 8 {
+    match which % 9 {
         0 => try_as::<Claim>(bytes),
         1 => try_as::<Start>(bytes),
         2 => try_as::<End>(bytes),
@@ -18,7 +18,8 @@ fuzz_target!(|bytes: &[u8]| {
         4 => try_as::<Pin>(bytes),
         5 => try_as::<Ref>(bytes),
         6 => try_as::<Request>(bytes),
-        _ => try_as::<Answer>(bytes),
+        7 => try_as::<Answer>(bytes),
+        _ => try_as::<Distrust>(bytes),
     }
 });
 

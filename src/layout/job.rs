@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::ids::{parse_decimal, unreadable};
-use super::{CheckpointId, Epoch, JobId, OperatorId, SharedName, Uid};
+use super::{CheckpointId, DistrustName, Epoch, JobId, OperatorId, SharedName, Uid};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::KeyGroup;
 use crate::store::StorePath;
@@ -194,6 +194,16 @@ impl JobLayout {
     /// `job-<id>/refs/<cp>.<writer>.<uid>`.
     pub fn reference(&self, name: &RefName) -> Result<StorePath> {
         self.root.join(&format!("refs/{name}"))
+    }
+
+    /// `job-<id>/distrusted`: shared objects that are known to be damaged.
+    pub fn distrusted(&self) -> Result<StorePath> {
+        self.root.join("distrusted")
+    }
+
+    /// `job-<id>/distrusted/<sha256>-<tag>.<kind>.<writer>.<uid>`.
+    pub fn distrust(&self, name: &DistrustName) -> Result<StorePath> {
+        self.root.join(&format!("distrusted/{name}"))
     }
 
     /// `job-<id>/requests/<epoch>-<uid>`: a request to the owner of that epoch, and to no other.

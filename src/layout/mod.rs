@@ -16,4 +16,4 @@ pub use job::{
     subtask_folder,
 };
 pub use place::Place;
-pub use tag::{FileKind, SharedName, Tag};
+pub use tag::{DistrustName, FileKind, SharedName, Tag};

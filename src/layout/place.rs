@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use super::ids::parse_decimal;
-use super::{CheckpointFolder, Epoch, JobLayout, METADATA_NAME, OperatorId, RefName, SharedName, Uid};
+use super::{CheckpointFolder, DistrustName, Epoch, JobLayout, METADATA_NAME, OperatorId, RefName, SharedName, Uid};
 use crate::store::StorePath;
 
 /// The meaning of one path in a job's folder. Nobody else takes paths apart.
@@ -28,6 +28,8 @@ pub enum Place {
     Pin(RefName),
     /// `refs/<name>`.
     Ref(RefName),
+    /// `distrusted/<name>`.
+    Distrust(DistrustName),
     /// `requests/<epoch>-<uid>`.
     Request(Epoch, Uid),
     /// `requests/<epoch>-<uid>.answer`.
@@ -63,6 +65,7 @@ impl Place {
             }
             "pins" => Self::Pin(RefName::from_str(rest).ok()?),
             "refs" => Self::Ref(RefName::from_str(rest).ok()?),
+            "distrusted" => Self::Distrust(rest.parse().ok()?),
             "requests" => match rest.strip_suffix(".answer") {
                 Some(name) => {
                     JobLayout::parse_condemned_name(name).ok().map(|(epoch, uid)| Self::Answer(epoch, uid))?
@@ -103,6 +106,7 @@ mod tests {
         let hold = RefName { folder, writer: epoch, uid: Uid(9) };
         let tag = Tag { epoch, generation: 1, checkpoint: CheckpointId(7), upload: Uid(8) };
         let shared = SharedName { hash: ContentHash::of(b"x"), tag, kind: FileKind::Sst };
+        let distrust = DistrustName { object: shared, writer: epoch, uid: Uid(6) };
         let pairs = [
             (layout.claim(epoch), Place::Claim(epoch)),
             (layout.start(epoch), Place::Start(epoch)),
@@ -112,6 +116,7 @@ mod tests {
             (layout.condemned_list(epoch, Uid(1)), Place::List(epoch, Uid(1))),
             (layout.pin(&hold), Place::Pin(hold)),
             (layout.reference(&hold), Place::Ref(hold)),
+            (layout.distrust(&distrust), Place::Distrust(distrust)),
             (layout.request(epoch, Uid(2)), Place::Request(epoch, Uid(2))),
             (layout.answer(epoch, Uid(2)), Place::Answer(epoch, Uid(2))),
         ];
@@ -136,6 +141,7 @@ mod tests {
             "epochs/1-0000000000000001/lock",
             "condemned/x",
             "pins/mine",
+            "distrusted/mine",
             "cp-1.1-0000000000000001/notes",
             "cp-1.1-0000000000000001/operator-a/subtask-x/f",
             "cp-1.1-0000000000000001/operator-a/f",

@@ -138,6 +138,35 @@ impl FromStr for SharedName {
     }
 }
 
+/// The name of a record in `distrusted/`: `<sha256>-<tag>.<kind>.<epoch>.<uid>`. It says all that
+/// matters, so that a record whose body cannot be read is honoured all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DistrustName {
+    /// The shared object that is damaged. Of this job, or of the one that it was forked from.
+    pub object: SharedName,
+    /// The tenure that wrote the record.
+    pub writer: Epoch,
+    /// Fresh for each.
+    pub uid: Uid,
+}
+
+impl fmt::Display for DistrustName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.object, self.writer, self.uid)
+    }
+}
+
+impl FromStr for DistrustName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let fail = || unreadable("read the name of a distrust record", text);
+        let (rest, uid) = text.rsplit_once('.').ok_or_else(fail)?;
+        let (object, writer) = rest.rsplit_once('.').ok_or_else(fail)?;
+        Ok(Self { object: object.parse()?, writer: writer.parse()?, uid: uid.parse()? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +185,9 @@ mod tests {
         };
         assert!(name.to_string().len() < 255);
         assert_eq!(name.to_string().parse::<SharedName>().unwrap(), name);
+        let record = DistrustName { object: name, writer: name.tag.epoch, uid: Uid(8) };
+        assert!(record.to_string().len() < 255);
+        assert_eq!(record.to_string().parse::<DistrustName>().unwrap(), record);
         for kind in FileKind::ALL {
             assert_eq!(kind.as_str().parse::<FileKind>().unwrap(), kind);
         }

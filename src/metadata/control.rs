@@ -5,7 +5,7 @@
 
 use super::frame::Format;
 use crate::error::Result;
-use crate::layout::{CheckpointFolder, Epoch, JobId, RefName, Uid};
+use crate::layout::{CheckpointFolder, DistrustName, Epoch, JobId, RefName, Uid};
 use crate::store::StorePath;
 
 /// A record with bytes of its own kind.
@@ -102,6 +102,18 @@ pub struct Ref {
     pub created_at_unix_ms: u64,
 }
 
+/// `distrusted/<name>`: a shared object that is known to be damaged, so that no later checkpoint may
+/// share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distrust {
+    /// The object, and whose tenure wrote the record.
+    pub name: DistrustName,
+    /// What is wrong with it, for people. At most [`super::limits::MAX_CONTROL_TEXT_BYTES`].
+    pub reason: String,
+    /// When, in milliseconds since 1970 UTC. For people.
+    pub created_at_unix_ms: u64,
+}
+
 /// What a command asks of the living owner (design 4.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -122,6 +134,8 @@ pub enum RequestKind {
     Repair,
     /// Take a savepoint at the path in the argument.
     Savepoint,
+    /// Share the damaged objects that the argument names no more.
+    Distrust,
 }
 
 /// `requests/<uid>`: a command's request.

@@ -4,14 +4,16 @@ use std::collections::HashSet;
 
 use prost::Message;
 
-use super::control::{Answer, Claim, Condemned, ControlRecord, End, Outcome, Pin, Ref, Request, Start};
+use super::control::{Answer, Claim, Condemned, ControlRecord, Distrust, End, Outcome, Pin, Ref, Request, Start};
 use super::fault::{Checked, Fault, ascending, at_most};
 use super::frame::Format;
 use super::limits::{MAX_CONDEMNED_OBJECTS, MAX_CONTROL_CHECKPOINTS, MAX_CONTROL_HOLDS, MAX_CONTROL_TEXT_BYTES};
-use super::names::{epoch, epoch_to_wire, folder, folder_to_wire, hold, hold_to_wire, in_a_job, job, path, present};
+use super::names::{
+    epoch, epoch_to_wire, folder, folder_to_wire, hold, hold_to_wire, in_a_job, job, path, present, shared,
+};
 use super::{numbers, wire};
 use crate::error::Result;
-use crate::layout::Uid;
+use crate::layout::{DistrustName, Uid};
 
 /// More top-level fields than any record without lists has, later versions included.
 const MAX_SMALL_FIELDS: usize = 64;
@@ -68,7 +70,7 @@ macro_rules! control_record {
     )*};
 }
 
-control_record!(Claim, Start, End, Condemned, Pin, Ref, Request, Answer);
+control_record!(Claim, Start, End, Condemned, Pin, Ref, Distrust, Request, Answer);
 
 fn check_text(what: &str, text: &str) -> Checked {
     at_most(&format!("{what}, bytes"), text.len(), MAX_CONTROL_TEXT_BYTES)
@@ -240,6 +242,31 @@ impl Wired for Ref {
             holder: job(&wire.holder)?,
             created_at_unix_ms: wire.created_at_unix_ms,
         })
+    }
+}
+
+impl Wired for Distrust {
+    type Wire = wire::Distrust;
+    const FRAME: Format = Format::DISTRUST;
+    const MAX_FIELDS: usize = MAX_SMALL_FIELDS;
+
+    fn check(&self) -> Checked {
+        check_text("the reason", &self.reason)
+    }
+
+    fn to_wire(&self) -> wire::Distrust {
+        wire::Distrust {
+            object: self.name.object.to_string(),
+            writer: Some(epoch_to_wire(self.name.writer)),
+            uid: self.name.uid.0,
+            reason: self.reason.clone(),
+            created_at_unix_ms: self.created_at_unix_ms,
+        }
+    }
+
+    fn from_wire(wire: wire::Distrust) -> Checked<Self> {
+        let name = DistrustName { object: shared(&wire.object)?, writer: epoch(wire.writer)?, uid: Uid(wire.uid) };
+        Ok(Self { name, reason: wire.reason, created_at_unix_ms: wire.created_at_unix_ms })
     }
 }
 

@@ -48,13 +48,15 @@ impl Format {
     pub const PIN: Self = Self::new(*b"\x89ICPINS\n", "pin", MAX_SMALL_CONTROL_BODY_BYTES);
     /// Another job's hold on a checkpoint.
     pub const REF: Self = Self::new(*b"\x89ICREFS\n", "ref", MAX_SMALL_CONTROL_BODY_BYTES);
+    /// A shared object that is known to be damaged.
+    pub const DISTRUST: Self = Self::new(*b"\x89ICDIST\n", "distrust record", MAX_SMALL_CONTROL_BODY_BYTES);
     /// A command's request to the living owner.
     pub const REQUEST: Self = Self::new(*b"\x89ICREQU\n", "request", MAX_SMALL_CONTROL_BODY_BYTES);
     /// The owner's answer.
     pub const ANSWER: Self = Self::new(*b"\x89ICANSW\n", "answer", MAX_SMALL_CONTROL_BODY_BYTES);
 
     /// Every format, for messages and tests.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::METADATA,
         Self::CLAIM,
         Self::START,
@@ -62,6 +64,7 @@ impl Format {
         Self::CONDEMNED,
         Self::PIN,
         Self::REF,
+        Self::DISTRUST,
         Self::REQUEST,
         Self::ANSWER,
     ];

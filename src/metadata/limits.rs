@@ -33,7 +33,7 @@ pub const SEGMENT_BYTES: usize = 4 << 20;
 /// The longest segment a reader takes, in bytes: [`SEGMENT_BYTES`] and one file with the longest keys.
 pub const MAX_SEGMENT_BYTES: usize = 24 << 20;
 
-/// The longest body of a small control object (claim, end, pin, ref, request, answer), in bytes.
+/// The longest body of a small control object (claim, end, pin, ref, distrust, request, answer), in bytes.
 pub const MAX_SMALL_CONTROL_BODY_BYTES: u64 = 64 << 10;
 /// The longest body of a start or a condemned list, in bytes.
 pub const MAX_LIST_CONTROL_BODY_BYTES: u64 = 32 << 20;

@@ -27,7 +27,9 @@ mod wire;
 #[doc(hidden)]
 pub use codec::decode_body;
 pub use codec::{decode, encode};
-pub use control::{Answer, Claim, Condemned, ControlRecord, End, Outcome, Pin, Ref, Request, RequestKind, Start};
+pub use control::{
+    Answer, Claim, Condemned, ControlRecord, Distrust, End, Outcome, Pin, Ref, Request, RequestKind, Start,
+};
 pub use frame::{Format, HEADER_BYTES, TRAILER_BYTES};
 pub(crate) use model::total_bytes;
 pub use model::{

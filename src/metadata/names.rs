@@ -4,7 +4,7 @@ use super::fault::{Checked, Fault};
 use super::wire;
 use crate::error::Error;
 use crate::keygroup::{KeyGroup, KeyGroupRange};
-use crate::layout::{CheckpointFolder, CheckpointId, ContentHash, Epoch, JobId, RefName, Uid};
+use crate::layout::{CheckpointFolder, CheckpointId, ContentHash, Epoch, JobId, RefName, SharedName, Uid};
 use crate::store::StorePath;
 
 /// Of a required part of a message: what it says, or the fault that it is not there.
@@ -26,6 +26,10 @@ pub(super) fn path(text: String) -> Checked<StorePath> {
 
 pub(super) fn job(text: &str) -> Checked<JobId> {
     JobId::new(text).map_err(|error| name_fault(&error).within("job id"))
+}
+
+pub(super) fn shared(text: &str) -> Checked<SharedName> {
+    text.parse().map_err(|error| name_fault(&error))
 }
 
 pub(super) fn hash(bytes: &[u8]) -> Checked<ContentHash> {

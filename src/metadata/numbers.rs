@@ -81,6 +81,7 @@ impl Numbered for RequestKind {
         (Self::Fork, 6),
         (Self::Repair, 7),
         (Self::Savepoint, 8),
+        (Self::Distrust, 9),
     ];
 }
 

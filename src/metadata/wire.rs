@@ -281,6 +281,20 @@ pub(super) struct Ref {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub(super) struct Distrust {
+    #[prost(string, tag = "1")]
+    pub object: String,
+    #[prost(message, optional, tag = "2")]
+    pub writer: Option<Epoch>,
+    #[prost(fixed64, tag = "3")]
+    pub uid: u64,
+    #[prost(string, tag = "4")]
+    pub reason: String,
+    #[prost(uint64, tag = "5")]
+    pub created_at_unix_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct Request {
     #[prost(fixed64, tag = "1")]
     pub uid: u64,

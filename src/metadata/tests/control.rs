@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::samples::{condemned, epoch, hold, path, start};
+use super::samples::{condemned, distrust, epoch, hold, path, start};
 use crate::ErrorKind;
 use crate::layout::{JobId, Uid};
 use crate::metadata::*;
@@ -16,6 +16,7 @@ fn each(check: &impl Check) {
     check.one(&condemned());
     check.one(&Pin { name: hold(5), reason: "before the upgrade".to_owned(), created_at_unix_ms: 18 });
     check.one(&Ref { name: hold(5), holder: job, created_at_unix_ms: 19 });
+    check.one(&distrust());
     check.one(&Request { uid: Uid(3), kind: RequestKind::Drop, argument: "5".to_owned(), created_at_unix_ms: 20 });
     check.one(&Answer { uid: Uid(3), result: Outcome::Done(String::new()) });
     check.one(&Answer { uid: Uid(3), result: Outcome::Refused("it is pinned".to_owned()) });
@@ -142,6 +143,15 @@ fn an_unknown_kind_of_request_or_outcome_is_a_newer_builds() {
     // Field 2 as varint 99.
     assert_eq!(Request::decode_body(&[0x10, 99]).unwrap_err().kind(), ErrorKind::Unsupported);
     assert_eq!(Answer::decode_body(&[0x10, 99]).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_distrust_record_that_names_no_shared_object_is_corrupt() {
+    for name in ["", "000012.sst", "job-a/shared/x.sst", "../x"] {
+        let mut body = vec![0x0a, name.len() as u8];
+        body.extend(name.as_bytes());
+        assert_eq!(Distrust::decode_body(&body).unwrap_err().kind(), ErrorKind::Corrupt, "{name:?} was taken");
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::keygroup::KeyGroupRange;
 use crate::layout::{
-    CheckpointFolder, CheckpointId, ContentHash, Epoch, FileKind, JobId, OperatorId, RefName, SharedName, Tag, Uid,
+    CheckpointFolder, CheckpointId, ContentHash, DistrustName, Epoch, FileKind, JobId, OperatorId, RefName, SharedName,
+    Tag, Uid,
 };
 use crate::metadata::*;
 use crate::store::StorePath;
@@ -23,6 +24,13 @@ pub(in crate::metadata) fn folder(checkpoint: u64) -> CheckpointFolder {
 
 pub(in crate::metadata) fn hold(checkpoint: u64) -> RefName {
     RefName { folder: folder(checkpoint), writer: epoch(4), uid: Uid(checkpoint) }
+}
+
+pub(in crate::metadata) fn distrust() -> Distrust {
+    let tag = Tag { epoch: epoch(3), generation: 1, checkpoint: CheckpointId(7), upload: Uid(5) };
+    let object = SharedName { hash: ContentHash::of(b"damaged"), tag, kind: FileKind::Sst };
+    let name = DistrustName { object, writer: epoch(4), uid: Uid(6) };
+    Distrust { name, reason: "its SHA-256 is another".to_owned(), created_at_unix_ms: 21 }
 }
 
 pub(in crate::metadata) fn table_file(number: u64) -> FileEntry {
