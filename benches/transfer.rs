@@ -167,6 +167,7 @@ fn upload(runtime: &Runtime, corpus: &Corpus, root: &Path) -> (Duration, Uploade
             generation: 0,
             kind: CheckpointKind::Incremental,
             base: None,
+            distrusted: Arc::default(),
             folder: layout.checkpoint(folder).unwrap(),
             triggered_at_unix_ms: 0,
         };

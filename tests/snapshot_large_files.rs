@@ -55,6 +55,7 @@ async fn try_snapshot(
         generation: 0,
         kind: CheckpointKind::Incremental,
         base: None,
+        distrusted: Arc::default(),
         folder: layout.checkpoint(CheckpointFolder { checkpoint: CheckpointId(1), epoch: EPOCH }).unwrap(),
         triggered_at_unix_ms: 0,
     };

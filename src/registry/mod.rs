@@ -57,6 +57,8 @@
 //!   [`Registry::condemn`] decides, under the object's lock, and returns what it did condemn; only
 //!   that may be deleted. Afterwards it is handed out no more, for the whole tenure; new content of
 //!   the same hash gets a new name beside it.
+//! - An object that is damaged on the store is *distrusted* ([`Registry::distrust`]): handed out no more,
+//!   too, but needed by what references it, and condemned when nothing does.
 //! - A name is never used twice (design 3). A failed attempt's name is reported as a suspect with its
 //!   checkpoint: the object may land later, even after a look-up found nothing (design 4.7).
 //! - A list that a caller lost is found again: the sweep deletes what [`ObjectStatus::is_needed`]

@@ -16,6 +16,9 @@ pub(super) enum State {
     InFlight,
     /// It is stored and may be handed out.
     Stored,
+    /// It is stored and known to be damaged: never handed out again, and needed as before by whatever
+    /// references it.
+    Distrusted,
     /// Its deletion is planned: never handed out again in this tenure (design 4.3).
     Condemned,
 }
@@ -105,7 +108,8 @@ impl Objects {
         Ok(None)
     }
 
-    /// An object of this content and kind that is not condemned: a stored one before one in flight.
+    /// An object of this content and kind that may be handed out, or will be: a stored one before one in
+    /// flight.
     pub(super) fn find_content(&self, hash: &ContentHash, kind: FileKind) -> Result<Option<(Slot, State)>> {
         let mut found = None;
         let mut at = self.index.get(&prefix_of(hash)).copied().unwrap_or(NONE);
@@ -115,7 +119,7 @@ impl Objects {
                 match object.state {
                     State::Stored => return Ok(Some((at, State::Stored))),
                     State::InFlight => found = Some((at, State::InFlight)),
-                    State::Condemned => {}
+                    State::Distrusted | State::Condemned => {}
                 }
             }
             at = object.next_same_prefix;

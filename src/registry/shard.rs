@@ -95,6 +95,9 @@ impl Shard {
         let object = self.objects.get_mut(slot)?;
         match object.state {
             State::Stored => {}
+            // A rebuild takes in what is there, damaged or not; nothing that is new may go there.
+            State::Distrusted if adopt => {}
+            State::Distrusted => return Err(unusable(name, "it is known to be damaged")),
             State::Condemned => return Err(unusable(name, "its deletion is planned")),
             State::InFlight => return Err(unusable(name, "its upload has not been completed")),
         }
@@ -254,9 +257,11 @@ impl Shard {
         Ok(match object.state {
             State::InFlight => ObjectStatus::InFlight,
             State::Condemned => ObjectStatus::Condemned,
-            State::Stored if object.references > 0 => ObjectStatus::Referenced { tenancies: object.references },
-            State::Stored if self.holds.contains_key(&slot) => ObjectStatus::Held,
-            State::Stored => ObjectStatus::Unreferenced,
+            State::Stored | State::Distrusted if object.references > 0 => {
+                ObjectStatus::Referenced { tenancies: object.references }
+            }
+            State::Stored | State::Distrusted if self.holds.contains_key(&slot) => ObjectStatus::Held,
+            State::Stored | State::Distrusted => ObjectStatus::Unreferenced,
         })
     }
 
@@ -311,13 +316,35 @@ impl Shard {
         match object.state {
             State::Condemned => Ok(true),
             State::InFlight => Ok(false),
-            State::Stored if held || object.references > 0 => Ok(false),
-            State::Stored => {
+            State::Stored | State::Distrusted if held || object.references > 0 => Ok(false),
+            State::Stored | State::Distrusted => {
                 object.state = State::Condemned;
                 self.stored_bytes = self.stored_bytes.saturating_sub(object.size_bytes());
                 self.condemned += 1;
                 Ok(true)
             }
+        }
+    }
+
+    /// Hands `name` out no more; whether the registry knows it as stored. Nothing else changes: what
+    /// references it needs it as before.
+    pub(super) fn distrust(&mut self, name: &SharedName) -> Result<bool> {
+        let Some(slot) = self.objects.find(name)? else { return Ok(false) };
+        let object = self.objects.get_mut(slot)?;
+        match object.state {
+            State::Stored | State::Distrusted => {
+                object.state = State::Distrusted;
+                Ok(true)
+            }
+            State::InFlight | State::Condemned => Ok(false),
+        }
+    }
+
+    /// Whether `name` is known to be damaged.
+    pub(super) fn is_distrusted(&self, name: &SharedName) -> Result<bool> {
+        match self.objects.find(name)? {
+            None => Ok(false),
+            Some(slot) => Ok(self.objects.get(slot)?.state == State::Distrusted),
         }
     }
 

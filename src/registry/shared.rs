@@ -293,6 +293,32 @@ impl Registry {
         Ok(())
     }
 
+    /// The named objects are damaged on the store: they are handed out no more, and new content of the same
+    /// hash gets an object of its own beside them. What references them needs them as before, so they are
+    /// deleted when the last of it goes. Returns those that the registry knows as stored.
+    ///
+    /// What pending checkpoints were answered before is theirs still: the caller aborts them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if the registry is broken.
+    pub fn distrust(&self, names: &[SharedName]) -> Result<Vec<SharedName>> {
+        let mut known = Vec::with_capacity(names.len());
+        for name in names {
+            if self.shard(&name.hash).distrust(name)? {
+                known.push(*name);
+            }
+        }
+        Ok(known)
+    }
+
+    /// Whether an object is known to be damaged ([`Registry::distrust`]).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if the registry is broken.
+    pub fn is_distrusted(&self, name: &SharedName) -> Result<bool> {
+        self.shard(&name.hash).is_distrusted(name)
+    }
+
     /// What the registry knows of an object.
     ///
     /// # Errors

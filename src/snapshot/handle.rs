@@ -1,7 +1,10 @@
 //! What goes to a subtask and comes back from it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crate::keygroup::KeyGroupRange;
-use crate::layout::{CheckpointFolder, CheckpointId, Epoch, SubtaskName};
+use crate::layout::{CheckpointFolder, CheckpointId, Epoch, SharedName, SubtaskName};
 use crate::metadata::{Backend, CheckpointKind, FileEntry, StateSchema};
 use crate::store::StorePath;
 
@@ -17,8 +20,12 @@ pub struct Trigger {
     /// How the checkpoint is written.
     pub kind: CheckpointKind,
     /// The complete checkpoint that an incremental one may build on. Its folder, and not its number
-    /// alone: another job has checkpoints of the same numbers, and a subtask may be restored from one.
+    /// alone: other jobs and other tenures have checkpoints of the same numbers, and a subtask may be
+    /// restored from one or outlive the other.
     pub base: Option<CheckpointFolder>,
+    /// Objects that the base shares and that are damaged on the store (X1): what lies in them is not carried
+    /// over but placed anew. Empty, but for the first checkpoint after damage was found.
+    pub distrusted: Arc<BTreeSet<SharedName>>,
     /// The folder of this checkpoint, relative to the store's root.
     pub folder: StorePath,
     /// When it was triggered, in milliseconds since 1970 UTC.

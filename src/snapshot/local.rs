@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::keygroup::KeyGroupRange;
-use crate::layout::FileKind;
+use crate::layout::{CheckpointFolder, FileKind};
 use crate::metadata::{Backend, FileIdentity, StateSchema, TableInfo};
 use crate::store::StorePath;
 
@@ -131,5 +131,5 @@ pub enum Known {
     /// RocksDB's identity of it: equal identities mean equal bytes.
     Identity(FileIdentity),
     /// The backend itself knows that it has not changed since this checkpoint.
-    UnchangedSince(crate::layout::CheckpointFolder),
+    UnchangedSince(CheckpointFolder),
 }

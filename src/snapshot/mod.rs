@@ -15,6 +15,10 @@
 //! from its source again, under a fresh name (K2). The failed name may land at any time; it is an orphan that
 //! the coordinator's abort or sweep removes.
 //!
+//! **What is not shared any more.** An object that was found damaged on the store is named by the next
+//! [`Trigger`] and by no answer of the broker: its content is sent again, from the subtask's own file,
+//! and nothing else is.
+//!
 //! **What is assumed.** The base named by a [`Trigger`] is complete and its files are held by the
 //! coordinator until the checkpoint ends, so that carrying a file over is safe (I1).
 
@@ -31,4 +35,5 @@ pub use file_set::{FileSet, FileSetChange};
 pub use handle::{SnapshotStats, SubtaskHandle, Trigger};
 pub use local::{FileSource, Hold, Known, LocalFile, LocalSnapshot, Placing, Prepare};
 pub use plan::UploadPlan;
+pub(crate) use plan::lies_in;
 pub use snapshotter::{MAX_REMEMBERED_CHECKPOINTS, Snapshotter, SnapshotterOptions};

@@ -1,11 +1,12 @@
 //! Which files of a frozen state are new: decided before a byte is read.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use super::file_set::FileSet;
 use super::local::{Known, LocalFile, Placing};
-use crate::layout::{CheckpointFolder, ContentHash};
+use crate::layout::{CheckpointFolder, ContentHash, SharedName};
 use crate::metadata::{CheckpointKind, FileEntry, FileIdentity, Location};
 
 /// What will be done with each file of a snapshot. A value: print it, test it, then execute it.
@@ -22,12 +23,13 @@ pub struct UploadPlan {
 }
 
 impl UploadPlan {
-    /// Plans the upload of `files` for a checkpoint of `kind` on top of `base`. `hash_of` knows the
-    /// hashes of files that are not in the base.
+    /// Plans the upload of `files` for a checkpoint of `kind` on top of `base`. What the base has in one of the
+    /// `distrusted` objects is placed anew. `hash_of` knows the hashes of files that are not in the base.
     pub fn new(
         files: Vec<LocalFile>,
         kind: CheckpointKind,
         base: Option<(CheckpointFolder, &FileSet)>,
+        distrusted: &BTreeSet<SharedName>,
         hash_of: &dyn Fn(&FileIdentity) -> Option<ContentHash>,
     ) -> Self {
         let mut plan = Self::default();
@@ -38,7 +40,7 @@ impl UploadPlan {
                 continue;
             }
             match Self::find(&file, base) {
-                Some(entry) if is_entry_of(&entry, &file) => plan.carried.push(entry),
+                Some(entry) if is_entry_of(&entry, &file) && !lies_in(&entry, distrusted) => plan.carried.push(entry),
                 Some(entry) => plan.hashed.push((file, entry.sha256)),
                 None => match Self::known_hash(&file, hash_of) {
                     Some(hash) => plan.hashed.push((file, hash)),
@@ -93,6 +95,16 @@ fn is_entry_of(entry: &FileEntry, file: &LocalFile) -> bool {
         && entry.table == file.table
 }
 
+/// Whether a file lies in one of these shared objects, in whichever job's folder. Costs nothing where
+/// there are none, as always but after damage.
+pub(crate) fn lies_in(entry: &FileEntry, objects: &BTreeSet<SharedName>) -> bool {
+    if objects.is_empty() {
+        return false;
+    }
+    let Location::InRoot(path) = &entry.location else { return false };
+    path.file_name().parse().is_ok_and(|name: SharedName| objects.contains(&name))
+}
+
 impl fmt::Display for UploadPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -112,7 +124,11 @@ mod tests {
     use super::super::file_set::tests::entry;
     use super::super::local::FileSource;
     use super::*;
-    use crate::layout::{CheckpointId, Epoch, Uid};
+    use crate::layout::{CheckpointId, Epoch, Tag, Uid};
+
+    fn none() -> BTreeSet<SharedName> {
+        BTreeSet::new()
+    }
 
     fn local(name: &str, known: Known) -> LocalFile {
         let like = entry(name, "a");
@@ -142,7 +158,7 @@ mod tests {
         let mut other = entry("1.sst", "a").identity.unwrap();
         other.unique_id = [99, 99];
         let files = vec![local("1.sst", Known::Identity(other)), local("2.sst", Known::No)];
-        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(1), &base)), &|_| None);
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(1), &base)), &none(), &|_| None);
         assert_eq!((plan.carried.len(), plan.unknown.len()), (0, 2));
     }
 
@@ -150,7 +166,7 @@ mod tests {
     fn an_equal_identity_is_carried_over_and_under_another_name_its_hash_is_known() {
         let base = FileSet::from_entries([entry("1.sst", "a")]);
         let files = vec![local("1.sst", identity_of("a")), local("7.sst", identity_of("a"))];
-        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(1), &base)), &|_| None);
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(1), &base)), &none(), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len(), plan.unknown.len()), (1, 1, 0));
     }
 
@@ -166,7 +182,7 @@ mod tests {
             smallest_sequence: 0,
             largest_sequence: 0,
         });
-        let plan = UploadPlan::new(vec![file], CheckpointKind::Incremental, Some((cp(1), &base)), &|_| None);
+        let plan = UploadPlan::new(vec![file], CheckpointKind::Incremental, Some((cp(1), &base)), &none(), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len(), plan.unknown.len()), (0, 1, 0));
     }
 
@@ -176,8 +192,32 @@ mod tests {
         private.location = crate::metadata::Location::InCheckpoint(private.local_name.clone());
         let base = FileSet::from_entries([private]);
         let files = vec![local("1.state", Known::UnchangedSince(cp(2)))];
-        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(2), &base)), &|_| None);
+        let plan = UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(2), &base)), &none(), &|_| None);
         assert_eq!((plan.carried.len(), plan.hashed.len()), (0, 1));
+    }
+
+    #[test]
+    fn what_lies_in_a_distrusted_object_is_placed_anew_and_not_read_before_it_has_to_be() {
+        let name = |upload| {
+            let tag = Tag { epoch: cp(1).epoch, generation: 1, checkpoint: CheckpointId(1), upload: Uid(upload) };
+            SharedName { hash: ContentHash::of(b"a"), tag, kind: crate::layout::FileKind::Sst }
+        };
+        let in_object = |file: &str, upload| {
+            let mut entry = entry(file, "a");
+            let path = format!("job-a/shared/{}", name(upload));
+            entry.location = Location::InRoot(crate::store::StorePath::new(path).unwrap());
+            entry
+        };
+        // The same content in two objects, one of which is damaged.
+        let base = FileSet::from_entries([in_object("1.state", 1), in_object("2.state", 2)]);
+        let files = ["1.state", "2.state"].map(|file| local(file, Known::UnchangedSince(cp(1))));
+        let distrusted = BTreeSet::from([name(1)]);
+        let kind = CheckpointKind::Incremental;
+        let plan = UploadPlan::new(files.into(), kind, Some((cp(1), &base)), &distrusted, &|_| None);
+        let names = |entries: &[Arc<FileEntry>]| entries.iter().map(|e| e.local_name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&plan.carried), ["2.state"]);
+        let hashed: Vec<_> = plan.hashed.iter().map(|(file, hash)| (file.local_name.as_str(), *hash)).collect();
+        assert_eq!((hashed, plan.unknown.len()), (vec![("1.state", ContentHash::of(b"a"))], 0));
     }
 
     #[test]
@@ -185,7 +225,7 @@ mod tests {
         let base = FileSet::from_entries([entry("1.state", "a")]);
         let plan = |since| {
             let files = vec![local("1.state", Known::UnchangedSince(since))];
-            UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(2), &base)), &|_| None)
+            UploadPlan::new(files, CheckpointKind::Incremental, Some((cp(2), &base)), &none(), &|_| None)
         };
         assert_eq!(plan(cp(2)).carried.len(), 1);
         assert_eq!(plan(cp(1)).unknown.len(), 1);
@@ -198,7 +238,7 @@ mod tests {
     fn a_savepoint_stands_on_its_own() {
         let base = FileSet::from_entries([entry("1.sst", "a")]);
         let files = vec![local("1.sst", identity_of("a"))];
-        let plan = UploadPlan::new(files, CheckpointKind::Savepoint, Some((cp(1), &base)), &|_| None);
+        let plan = UploadPlan::new(files, CheckpointKind::Savepoint, Some((cp(1), &base)), &none(), &|_| None);
         assert_eq!((plan.private.len(), plan.carried.len()), (1, 0));
     }
 }

@@ -56,7 +56,7 @@ pub struct Snapshotter {
     /// Hashes of files that came from elsewhere: a restore from other subtasks' files.
     seeds: Mutex<HashMap<FileIdentity, ContentHash>>,
     /// Checkpoints that were begun, the newest [`MAX_BEGUN_CHECKPOINTS`] of them.
-    begun: Mutex<BTreeSet<CheckpointId>>,
+    begun: Mutex<BTreeSet<CheckpointFolder>>,
     /// Checkpoints that were given up, the newest of them: nothing is sent again for them.
     given_up: Mutex<BTreeSet<CheckpointId>>,
 }
@@ -141,7 +141,7 @@ impl Snapshotter {
     ) -> UploadPlan {
         let seeds = self.seeds.lock();
         let base = base.map(|(folder, files)| (*folder, files));
-        UploadPlan::new(files, trigger.kind, base, &|identity| seeds.get(identity).copied())
+        UploadPlan::new(files, trigger.kind, base, &trigger.distrusted, &|identity| seeds.get(identity).copied())
     }
 
     /// The asynchronous part: moves what is new of a frozen state to the store. A file whose upload fails with
@@ -191,7 +191,7 @@ impl Snapshotter {
 
     fn begin(&self, trigger: &Trigger) -> Result<()> {
         let mut begun = self.begun.lock();
-        if !begun.insert(trigger.checkpoint) {
+        if !begun.insert(trigger.checkpoint_folder()) {
             let message = format!("{} has begun it before", self.subtask);
             return Err(Error::new(ErrorKind::AlreadyExists, "upload a snapshot", message)
                 .with_object(trigger.checkpoint)

@@ -190,6 +190,7 @@ impl Uploader {
             generation: 0,
             kind: self.kind,
             base: self.last.filter(|_| self.kind == CheckpointKind::Incremental).map(folder),
+            distrusted: Arc::default(),
             folder: self.layout.checkpoint(folder(checkpoint)).unwrap(),
             triggered_at_unix_ms: 0,
         }
@@ -213,6 +214,10 @@ impl Uploader {
     pub fn objects(&self) -> BTreeMap<String, u64> {
         sizes(&self.root.join(self.layout.shared().unwrap().as_str()))
     }
+}
+
+fn folder(checkpoint: CheckpointId) -> CheckpointFolder {
+    CheckpointFolder { checkpoint, epoch: EPOCH }
 }
 
 impl Sent {

@@ -166,3 +166,46 @@ fn a_damaged_checkpoint_leaves_no_trace_in_a_rebuilt_registry() {
     assert_eq!(registry.status(&b).unwrap(), ObjectStatus::Unknown);
     assert_eq!((registry.checkpoints(), registry.stats().stored_bytes), (vec![cp(3)], 7));
 }
+
+#[test]
+fn a_distrusted_object_is_handed_out_no_more_and_needed_as_before() {
+    let registry = Registry::new();
+    let [old] = complete(&registry, 1, &["x"], &[])[..] else { panic!() };
+    assert_eq!(registry.distrust(&[old]).unwrap(), [old]);
+    assert_eq!(registry.status(&old).unwrap(), ObjectStatus::Referenced { tenancies: 1 });
+    assert_eq!(registry.condemn(&[old]).unwrap(), [], "a checkpoint has it");
+    registry.begin_pending(cp(2)).unwrap();
+    let new = expect_upload(begin(&registry, 2, "x")).complete().unwrap();
+    assert_ne!(new, old);
+    assert_eq!(expect_stored(begin(&registry, 2, "x")), new);
+    registry.register(cp(2), [(new, SIZE_BYTES)], [(old, cp(1))]).unwrap();
+    registry.finish_pending(cp(2)).unwrap();
+    // It goes with the last checkpoint that has it.
+    assert_eq!(registry.release(cp(1)).unwrap(), [old]);
+    assert_eq!(registry.condemn(&[old]).unwrap(), [old]);
+    registry.forget(&[old]).unwrap();
+    assert_eq!(registry.status(&new).unwrap(), ObjectStatus::Referenced { tenancies: 1 });
+}
+
+#[test]
+fn a_distrusted_object_cannot_be_registered_anew() {
+    let registry = Registry::new();
+    registry.begin_pending(cp(1)).unwrap();
+    let name = store(&registry, 1, "x");
+    registry.distrust(&[name]).unwrap();
+    let error = registry.register(cp(1), [(name, SIZE_BYTES)], []).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(registry.abort(cp(1)).unwrap().created, [name], "what was held is let go as ever");
+}
+
+#[test]
+fn what_the_registry_does_not_know_as_stored_is_not_distrusted() {
+    let registry = Registry::new();
+    registry.begin_pending(cp(1)).unwrap();
+    let guard = expect_upload(begin(&registry, 1, "x"));
+    let stranger = SharedName { hash: hash("y"), tag: fresh(1), kind: FileKind::Sst };
+    assert_eq!(registry.distrust(&[*guard.name(), stranger]).unwrap(), []);
+    assert!(!registry.is_distrusted(&stranger).unwrap());
+    let name = guard.complete().unwrap();
+    assert_eq!(expect_stored(begin(&registry, 1, "x")), name);
+}

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::registry::{ObjectStatus, Rebuilder, Unreferenced};
 
 type Files = BTreeMap<u8, (SharedName, CheckpointId)>;
@@ -35,6 +36,10 @@ enum Step {
     },
     Condemn,
     Forget,
+    /// A known object is found damaged.
+    Distrust {
+        object: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -46,7 +51,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (index.clone(), 0..6u8).prop_map(|(pending, file)| Step::Lose { pending, file }),
         4 => index.clone().prop_map(|pending| Step::Complete { pending }),
         1 => index.clone().prop_map(|pending| Step::Abort { pending }),
-        4 => index.prop_map(|checkpoint| Step::Release { checkpoint }),
+        4 => index.clone().prop_map(|checkpoint| Step::Release { checkpoint }),
+        1 => index.prop_map(|object| Step::Distrust { object }),
         1 => Just(Step::Condemn),
         1 => Just(Step::Forget),
     ]
@@ -74,6 +80,7 @@ struct Model {
     greatest: CheckpointId,
     /// Every object that was stored and not forgotten; whether it is condemned.
     known: BTreeMap<SharedName, bool>,
+    distrusted: BTreeSet<SharedName>,
 }
 
 fn set(names: Vec<SharedName>) -> BTreeSet<SharedName> {
@@ -97,7 +104,9 @@ impl Model {
     }
 
     fn write(&mut self, id: CheckpointId, file: u8, content: u8, fails: bool) {
-        let usable = self.known.iter().find(|(name, condemned)| name.hash == close_hash(content) && !**condemned);
+        let usable = self.known.iter().find(|(name, condemned)| {
+            name.hash == close_hash(content) && !**condemned && !self.distrusted.contains(name)
+        });
         let usable = usable.map(|(name, _)| *name);
         let answer = self.registry.begin_upload(id, close_hash(content), SIZE_BYTES, FileKind::Sst, || fresh(id.0));
         let pending = self.pending.get_mut(&id).unwrap();
@@ -138,6 +147,12 @@ impl Model {
             files.values().filter(|(_, born)| *born == id).map(|(name, _)| (*name, SIZE_BYTES)).collect();
         let removed: Vec<_> =
             newest.iter().filter(|(file, old)| files.get(file) != Some(old)).map(|(_, old)| *old).collect();
+        if added.iter().any(|(name, _)| self.distrusted.contains(name)) {
+            let stats = self.registry.stats();
+            assert_eq!(self.registry.register(id, added, removed).unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert_eq!(self.registry.stats().tenancies, stats.tenancies);
+            return self.end(id, false);
+        }
         self.registry.register(id, added, removed).unwrap();
         self.registered.insert(id, files);
         self.greatest = id;
@@ -179,6 +194,17 @@ impl Model {
         let names: Vec<SharedName> = self.known.iter().filter(|(_, condemned)| **condemned).map(|(n, _)| *n).collect();
         self.registry.forget(&names).unwrap();
         self.known.retain(|_, condemned| !*condemned);
+        self.distrusted.retain(|name| self.known.contains_key(name));
+    }
+
+    fn distrust(&mut self, object: usize) {
+        let Some(at) = object.checked_rem(self.known.len()) else { return };
+        let (name, condemned) = self.known.iter().nth(at).map(|(name, condemned)| (*name, *condemned)).unwrap();
+        let known = self.registry.distrust(&[name]).unwrap();
+        assert_eq!(known.is_empty(), condemned);
+        if !condemned {
+            self.distrusted.insert(name);
+        }
     }
 
     fn apply(&mut self, step: Step) {
@@ -211,6 +237,7 @@ impl Model {
             Step::Release { checkpoint } => self.release(checkpoint),
             Step::Condemn => self.condemn(),
             Step::Forget => self.forget(),
+            Step::Distrust { object } => self.distrust(object),
         }
         self.check();
     }
@@ -222,6 +249,7 @@ impl Model {
             let having = self.registered.iter().filter(|(_, files)| files.values().any(|(n, _)| n == name));
             let having: Vec<CheckpointId> = having.map(|(id, _)| *id).collect();
             assert_eq!(self.registry.checkpoints_of(name).unwrap(), having);
+            assert_eq!(self.registry.is_distrusted(name).unwrap(), self.distrusted.contains(name) && !condemned);
             match status {
                 ObjectStatus::Condemned => assert!(condemned),
                 ObjectStatus::Referenced { .. } => assert!(!condemned && referenced.contains(name)),
@@ -246,6 +274,7 @@ fn run(steps: Vec<Step>) -> Model {
         registered: BTreeMap::new(),
         greatest: cp(0),
         known: BTreeMap::new(),
+        distrusted: BTreeSet::new(),
     };
     for step in steps {
         model.apply(step);
