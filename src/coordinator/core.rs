@@ -8,8 +8,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use parking_lot::Mutex;
 
+use super::again::Succession;
 use super::chain::{Chain, CompletedCheckpoint};
 use super::collect::Leftovers;
+use super::distrust::DistrustState;
 use super::listener::CheckpointListener;
 use super::options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
 use super::pending::Pending;
@@ -20,7 +22,7 @@ use crate::gc::Collector;
 use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout, OperatorId};
 use crate::metadata::{CheckpointKind, SourcePosition};
 use crate::ownership::requests::Inbox;
-use crate::ownership::{JobView, Tenure};
+use crate::ownership::{Claimed, JobView, Tenure, TenureEnd};
 use crate::registry::Registry;
 use crate::restore::{Checkpoint, read_checkpoint};
 use crate::snapshot::{RegistryBroker, SnapshotStats, Trigger, UploadBroker};
@@ -71,12 +73,24 @@ pub(super) struct State {
     pub(super) completed: BTreeMap<CheckpointFolder, CompletedCheckpoint>,
     pub(super) chain: Chain,
     /// Fully acknowledged and being committed, with the base that each builds on.
-    pub(super) committing: BTreeMap<CheckpointId, Option<CheckpointFolder>>,
+    pub(super) committing: BTreeMap<CheckpointId, Committing>,
+    /// Of unknown outcome: the next tenure decides whether they count.
+    pub(super) undecided: BTreeSet<CheckpointFolder>,
     /// What ended checkpoints left behind, to be deleted when the store is changed next.
     pub(super) leftovers: Leftovers,
+    pub(super) distrust: DistrustState,
     pub(super) failures_in_a_row: u32,
     pub(super) last_end: Option<Duration>,
     pub(super) last_trigger: Option<Duration>,
+    pub(super) succession: Succession,
+}
+
+/// A checkpoint that is being committed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Committing {
+    pub(super) base: Option<CheckpointFolder>,
+    /// Its folder in the job's; `None` for a savepoint, which no tenure decides about.
+    pub(super) folder: Option<CheckpointFolder>,
 }
 
 impl State {
@@ -84,7 +98,7 @@ impl State {
     /// carried over without asking the registry (I1).
     pub(super) fn bases(&self) -> BTreeSet<CheckpointFolder> {
         let in_flight = self.pending.values().filter_map(|pending| pending.trigger.base);
-        in_flight.chain(self.committing.values().copied().flatten()).collect()
+        in_flight.chain(self.committing.values().filter_map(|committing| committing.base)).collect()
     }
 
     /// Where the registry's chain ends, and what the next incremental checkpoint builds on. It is not
@@ -114,6 +128,19 @@ impl Coordinator {
         operators.iter().try_for_each(OperatorDescription::check)?;
         let layout = JobLayout::new(job)?;
         let claimed = Tenure::claim(store.clone(), layout.clone(), env.clone(), &options.holder).await?;
+        Self::begin_tenure(store, env, options, listeners, operators, claimed).await
+    }
+
+    /// A coordinator of a tenure that was just claimed.
+    pub(super) async fn begin_tenure(
+        store: StoreRef,
+        env: Env,
+        options: CoordinatorOptions,
+        listeners: Vec<Arc<dyn CheckpointListener>>,
+        operators: Vec<OperatorDescription>,
+        claimed: Claimed,
+    ) -> Result<Self> {
+        let layout = claimed.tenure.layout().clone();
         let recovered = match take_up(&layout, &claimed.view, &operators) {
             Ok(recovered) => recovered,
             Err(error) => {
@@ -125,20 +152,23 @@ impl Coordinator {
             }
         };
         let tenure = Arc::new(claimed.tenure);
-        let registry = recovered.registry;
+        let Recovered { registry, chain, completed, distrust } = recovered;
         let collector = Collector::new(tenure.clone(), registry.clone());
         let state = State {
             operators,
             generation: 1,
             next_id: tenure.next_checkpoint().0.max(1),
             pending: BTreeMap::new(),
-            completed: recovered.completed,
-            chain: recovered.chain,
+            completed,
+            chain,
             committing: BTreeMap::new(),
+            undecided: BTreeSet::new(),
             leftovers: Leftovers::default(),
+            distrust,
             failures_in_a_row: 0,
             last_end: None,
             last_trigger: None,
+            succession: Succession::default(),
         };
         Ok(Self {
             store,
@@ -158,6 +188,12 @@ impl Coordinator {
     /// The tenure's epoch.
     pub fn epoch(&self) -> Epoch {
         self.tenure.epoch()
+    }
+
+    /// Why the tenure is over, if it is: then nothing more can be done by this coordinator, but
+    /// [`Coordinator::claim_again`].
+    pub fn over(&self) -> Option<TenureEnd> {
+        self.tenure.over()
     }
 
     /// Where the job's objects lie.
@@ -294,11 +330,13 @@ impl Coordinator {
             generation: state.generation,
             kind,
             base: base.map(|done| done.folder),
+            distrusted: if base.is_some() { state.distrust.in_base.clone() } else { Arc::default() },
             folder,
             triggered_at_unix_ms: self.env.clock.unix_time_ms(),
         };
         let deadline = now.saturating_add(self.options.timeout);
-        let pending = Pending::new(trigger.clone(), state.operators.clone(), deadline, base_files);
+        let changes = state.distrust.changes;
+        let pending = Pending::new(trigger.clone(), state.operators.clone(), deadline, base_files, changes);
         state.pending.insert(checkpoint, pending);
         state.last_trigger = Some(now);
         Ok(trigger)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::assemble::assemble;
 use super::chain::{CompletedCheckpoint, shared_name};
-use super::core::{Acknowledged, Coordinator};
+use super::core::{Acknowledged, Committing, Coordinator};
 use super::pending::Pending;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId, METADATA_NAME, SubtaskName};
@@ -25,6 +25,8 @@ impl Coordinator {
     /// aborted then; [`crate::ErrorKind::OutcomeUnknown`] or [`crate::ErrorKind::Fenced`] if the commit ended the
     /// tenure: nobody may be told anything, a successor decides. For a savepoint
     /// [`crate::ErrorKind::OutcomeUnknown`] says that it may be there or not, and the tenure goes on.
+    /// [`crate::ErrorKind::Changed`] if something that the checkpoint may share was found damaged since it was
+    /// triggered: it is given up, and the next one stores that anew.
     /// [`crate::ErrorKind::Internal`] if the registry refuses a complete checkpoint: the tenure is over.
     pub async fn acknowledge(&self, handle: SubtaskHandle) -> Result<Acknowledged> {
         let checkpoint = handle.checkpoint;
@@ -41,6 +43,7 @@ impl Coordinator {
             coordinator: self,
             pending,
             reason: "its acknowledgement was cancelled".into(),
+            is_blameless: false,
             may_be_there: false,
         };
         let mut view = self.view.lock().await;
@@ -49,6 +52,7 @@ impl Coordinator {
             Ok(completed) => completed,
             Err(error) => {
                 error.message().clone_into(&mut unfinished.reason);
+                unfinished.is_blameless = error.kind() == ErrorKind::Changed;
                 return Err(error);
             }
         };
@@ -65,6 +69,7 @@ impl Coordinator {
     /// references (I1): this tenure must delete nothing more. A successor takes the checkpoint up.
     async fn end_unregistered(&self, folder: CheckpointFolder, error: Error) -> Error {
         tracing::error!(%folder, %error, "the registry refuses a complete checkpoint; the tenure ends");
+        self.state.lock().succession.is_broken = true;
         if let Err(other) = self.tenure.end().await {
             tracing::warn!(error = %other, "the end of the tenure could not be written");
         }
@@ -139,7 +144,9 @@ impl Coordinator {
         }
         Ok(match state.pending.remove(&checkpoint) {
             Some(pending) => {
-                state.committing.insert(checkpoint, pending.trigger.base);
+                let is_savepoint = pending.trigger.kind == CheckpointKind::Savepoint;
+                let folder = (!is_savepoint).then(|| pending.trigger.checkpoint_folder());
+                state.committing.insert(checkpoint, Committing { base: pending.trigger.base, folder });
                 Progress::Commit(Box::new(pending))
             }
             None => Progress::Done(Acknowledged::Discarded("no such checkpoint is in flight")),
@@ -164,6 +171,9 @@ impl Coordinator {
                 }
                 continue;
             };
+            if self.registry.is_distrusted(&name)? {
+                return refuse("the object that it lies in is known to be damaged");
+            }
             match self.registry.status(&name)? {
                 ObjectStatus::Referenced { .. } | ObjectStatus::Held => {}
                 _ => return refuse("nothing holds the object that it lies in"),
@@ -182,6 +192,9 @@ impl Coordinator {
         view: &mut JobView,
         may_be_there: &mut bool,
     ) -> Result<CompletedCheckpoint> {
+        if pending.trigger.kind == CheckpointKind::Incremental {
+            self.state.lock().check_distrust(pending.distrust_changes)?;
+        }
         for part in pending.parts.values() {
             self.check_objects(pending.trigger.kind, &part.handle)?;
         }
@@ -227,6 +240,8 @@ impl Coordinator {
                 let step = state.chain.step_to(&self.layout, &completed.files);
                 self.registry.register(id, step.added, step.removed)?;
                 state.chain.advance(id, &completed.files, step.tenants);
+                // It shares nothing that its trigger named, nor what was found since (X1).
+                state.distrust.in_base = Arc::default();
             }
             state.committing.remove(&id);
             let unreferenced = self.registry.finish_pending(id);
@@ -273,23 +288,30 @@ struct Unfinished<'a> {
     coordinator: &'a Coordinator,
     pending: Box<Pending>,
     reason: String,
+    /// It failed by no fault of its own.
+    is_blameless: bool,
     /// A savepoint whose outcome is unknown: listeners cannot be told that nothing of it will be restored.
     may_be_there: bool,
 }
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        let Self { coordinator, pending, reason, may_be_there } = self;
+        let Self { coordinator, pending, reason, is_blameless, may_be_there } = self;
         let checkpoint = pending.trigger.checkpoint;
-        let was_committing = coordinator.state.lock().committing.remove(&checkpoint).is_some();
-        if was_committing && coordinator.tenure.over().is_none() {
-            if *may_be_there {
+        let Some(committing) = coordinator.state.lock().committing.remove(&checkpoint) else { return };
+        match committing.folder {
+            // A successor decides (K3, K4); the process that claims again tells what it decided.
+            Some(folder) if coordinator.tenure.over().is_some() => {
+                coordinator.state.lock().undecided.insert(folder);
+            }
+            None if *may_be_there => {
                 coordinator.let_go(checkpoint, pending, false);
                 tracing::warn!(job = %coordinator.layout.job(), %checkpoint, reason, "savepoint of unknown outcome");
-                return;
             }
-            let is_late = coordinator.is_overtaken(checkpoint);
-            coordinator.given_up(checkpoint, pending, reason, !is_late);
+            _ => {
+                let is_failure = !*is_blameless && !coordinator.is_overtaken(checkpoint);
+                coordinator.given_up(checkpoint, pending, reason, is_failure);
+            }
         }
     }
 }

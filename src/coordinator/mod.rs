@@ -11,10 +11,12 @@
 //! Concurrency: one lock for the state, held for no store call; one asynchronous lock under which
 //! commits and deletions happen one after another.
 
+mod again;
 mod assemble;
 mod chain;
 mod collect;
 mod core;
+mod distrust;
 mod lifecycle;
 mod listener;
 mod options;
@@ -22,10 +24,14 @@ mod pending;
 mod recover;
 mod requests;
 mod retention;
+mod supervisor;
 
 pub use self::core::{Acknowledged, Coordinator, TickReport};
+pub use again::ClaimedAgain;
 pub use chain::CompletedCheckpoint;
+pub use distrust::{Distrusted, MAX_DISTRUST_RECORDS};
 pub use listener::CheckpointListener;
 pub use options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
-pub use requests::{MAX_DONE_REQUESTS, MAX_REQUESTED_CHECKPOINTS, Wish};
+pub use requests::{MAX_DONE_REQUESTS, MAX_REQUESTED_CHECKPOINTS, MAX_REQUESTED_OBJECTS, Wish};
 pub use retention::{Candidate, KeptBecause, RetentionPlan, RetentionPolicy};
+pub use supervisor::{KeptUp, Supervisor};

@@ -26,6 +26,9 @@ pub struct CoordinatorOptions {
     pub tolerable_failures: u32,
     /// Which complete checkpoints are kept.
     pub retention: RetentionPolicy,
+    /// Whether a [`super::Supervisor`] claims the job again when the tenure is over and nobody else runs the
+    /// job: a command took it over and has ended, or the outcome of a commit is unknown.
+    pub claims_again: bool,
     /// What the coordinator calls itself in its claim: a host name and process id, say.
     pub holder: String,
 }
@@ -39,6 +42,7 @@ impl Default for CoordinatorOptions {
             max_concurrent: 1,
             tolerable_failures: 0,
             retention: RetentionPolicy::default(),
+            claims_again: true,
             holder: format!("process {}", std::process::id()),
         }
     }

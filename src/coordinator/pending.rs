@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::SubtaskName;
 use crate::metadata::{Backend, CheckpointKind, SourcePosition};
-use crate::snapshot::{FileSet, SnapshotStats, SubtaskHandle, Trigger};
+use crate::snapshot::{FileSet, SnapshotStats, SubtaskHandle, Trigger, lies_in};
 
 use super::options::OperatorDescription;
 
@@ -28,6 +28,8 @@ pub(super) struct Pending {
     pub(super) parts: BTreeMap<SubtaskName, Part>,
     pub(super) sources: Vec<SourcePosition>,
     awaited: usize,
+    /// How often damage had been found when it was triggered.
+    pub(super) distrust_changes: u64,
     /// The base's files, held for as long as this checkpoint is in flight.
     base_files: BTreeMap<SubtaskName, FileSet>,
 }
@@ -38,9 +40,11 @@ impl Pending {
         operators: Vec<OperatorDescription>,
         deadline: Duration,
         base_files: BTreeMap<SubtaskName, FileSet>,
+        distrust_changes: u64,
     ) -> Self {
         let awaited = operators.iter().map(|operator| operator.parallelism as usize).sum();
-        Self { trigger, operators, deadline, parts: BTreeMap::new(), sources: Vec::new(), awaited, base_files }
+        let (parts, sources) = (BTreeMap::new(), Vec::new());
+        Self { trigger, operators, deadline, parts, sources, awaited, distrust_changes, base_files }
     }
 
     /// Whether `subtask` takes part and has not acknowledged yet.
@@ -73,6 +77,10 @@ impl Pending {
         // files than these would leave some in that it does not have.
         if files.len() as u64 != handle.stats.files {
             return refuse("the files it builds on are not those of the checkpoint that it names");
+        }
+        let damaged = &*self.trigger.distrusted;
+        if !damaged.is_empty() && files.entries().any(|entry| lies_in(entry, damaged)) {
+            return refuse("it shares an object that the trigger says is damaged");
         }
         self.parts.insert(handle.subtask.clone(), Part { handle, files });
         Ok(())

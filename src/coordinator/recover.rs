@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::chain::{Chain, CompletedCheckpoint, Tenant, files_of, shared_name};
+use super::distrust::DistrustState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, JobLayout, SubtaskName};
 use crate::metadata::CheckpointKind;
@@ -16,6 +17,7 @@ pub(super) struct Recovered {
     pub(super) registry: Arc<Registry>,
     pub(super) chain: Chain,
     pub(super) completed: BTreeMap<CheckpointFolder, CompletedCheckpoint>,
+    pub(super) distrust: DistrustState,
 }
 
 /// Rebuilds the registry and the file lists from the checkpoints that count, oldest first.
@@ -61,7 +63,12 @@ pub(super) fn recover(layout: &JobLayout, view: &JobView) -> Result<Recovered> {
         };
         completed.insert(*folder, done);
     }
+    let newest: Option<&CompletedCheckpoint> =
+        completed.values().rfind(|done: &&CompletedCheckpoint| done.kind == CheckpointKind::Incremental);
+    let distrust = DistrustState::recovered(view, newest.map(|done| &done.files));
     let rebuilt = rebuilder.finish();
+    let damaged: Vec<_> = distrust.known().copied().collect();
+    rebuilt.registry.distrust(&damaged)?; // X3
     let since = rebuilt.newest.into_iter().map(|(tenant, (_, born))| (tenant, born)).collect();
-    Ok(Recovered { registry: rebuilt.registry, chain: Chain::new(head, since), completed })
+    Ok(Recovered { registry: rebuilt.registry, chain: Chain::new(head, since), completed, distrust })
 }

@@ -11,12 +11,14 @@ use super::core::Coordinator;
 use super::retention::RetentionPolicy;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{GcPlan, GcReport, SweepScope};
-use crate::layout::CheckpointFolder;
+use crate::layout::{CheckpointFolder, SharedName};
 use crate::metadata::limits::MAX_CONTROL_TEXT_BYTES;
 use crate::metadata::{Outcome, Request, RequestKind};
 
 /// The most checkpoints that one request names: what fits its argument.
 pub const MAX_REQUESTED_CHECKPOINTS: usize = 256;
+/// The most objects that one request names: what fits its argument.
+pub const MAX_REQUESTED_OBJECTS: usize = 64;
 /// The most requests that lie there done with, and long enough for their askers to read the answers,
 /// before [`Coordinator::serve_requests`] sweeps the job's records.
 pub const MAX_DONE_REQUESTS: usize = 1_000;
@@ -39,6 +41,8 @@ pub enum Wish {
     Unpin(CheckpointFolder),
     /// Give up a checkpoint whose index cannot be read. The argument is its folder's name.
     Repair(CheckpointFolder),
+    /// Share damaged objects no more. The argument is their names.
+    Distrust(Vec<SharedName>),
 }
 
 impl Wish {
@@ -51,6 +55,7 @@ impl Wish {
             Self::Pin(..) => RequestKind::Pin,
             Self::Unpin(_) => RequestKind::Unpin,
             Self::Repair(_) => RequestKind::Repair,
+            Self::Distrust(_) => RequestKind::Distrust,
         }
     }
 
@@ -68,14 +73,8 @@ impl Wish {
                 "nothing" => Ok(Self::Ping),
                 _ => Err(fail()),
             },
-            RequestKind::Drop => {
-                let words: Vec<&str> = argument.split(' ').take(MAX_REQUESTED_CHECKPOINTS + 1).collect();
-                if words.len() > MAX_REQUESTED_CHECKPOINTS {
-                    let message = format!("it names more than {MAX_REQUESTED_CHECKPOINTS} checkpoints");
-                    return Err(Error::new(ErrorKind::LimitExceeded, "read a request", message));
-                }
-                words.into_iter().map(CheckpointFolder::from_str).collect::<Result<_>>().map(Self::Drop)
-            }
+            RequestKind::Drop => parse_names(argument, MAX_REQUESTED_CHECKPOINTS, "checkpoints").map(Self::Drop),
+            RequestKind::Distrust => parse_names(argument, MAX_REQUESTED_OBJECTS, "objects").map(Self::Distrust),
             RequestKind::Retain => parse_policy(argument).map(Self::Retain).ok_or_else(fail),
             RequestKind::Pin => {
                 let (folder, reason) = argument.split_once(' ').ok_or_else(fail)?;
@@ -97,10 +96,8 @@ impl fmt::Display for Wish {
             Self::Gc(SweepScope::Records) => f.write_str("records"),
             Self::Gc(SweepScope::Everything) => f.write_str("everything"),
             Self::Ping => f.write_str("nothing"),
-            Self::Drop(folders) => {
-                let names: Vec<String> = folders.iter().map(ToString::to_string).collect();
-                f.write_str(&names.join(" "))
-            }
+            Self::Drop(folders) => write_names(f, folders),
+            Self::Distrust(objects) => write_names(f, objects),
             Self::Retain(RetentionPolicy { last, hourly, daily, weekly }) => {
                 write!(f, "last={last} hourly={hourly} daily={daily} weekly={weekly}")
             }
@@ -108,6 +105,20 @@ impl fmt::Display for Wish {
             Self::Unpin(folder) | Self::Repair(folder) => write!(f, "{folder}"),
         }
     }
+}
+
+fn parse_names<T: FromStr<Err = Error>>(argument: &str, most: usize, what: &str) -> Result<Vec<T>> {
+    let words: Vec<&str> = argument.split(' ').take(most + 1).collect();
+    if words.len() > most {
+        let message = format!("it names more than {most} {what}");
+        return Err(Error::new(ErrorKind::LimitExceeded, "read a request", message));
+    }
+    words.into_iter().map(T::from_str).collect()
+}
+
+fn write_names(f: &mut fmt::Formatter<'_>, names: &[impl ToString]) -> fmt::Result {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    f.write_str(&names.join(" "))
 }
 
 fn parse_policy(argument: &str) -> Option<RetentionPolicy> {
@@ -199,6 +210,7 @@ impl Coordinator {
                 let (plan, report) = self.repair(folder).await?;
                 told(&plan, &report)
             }
+            Wish::Distrust(objects) => self.distrust(&objects, "a request says so").await.map(|done| done.to_string()),
             Wish::Retain(policy) => {
                 let (_, plan, report) = self.apply_retention(policy, false).await?;
                 told(&plan, &report)
@@ -239,12 +251,26 @@ fn bounded(outcome: Outcome) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::{CheckpointId, Epoch, Uid};
+    use crate::layout::{CheckpointId, ContentHash, Epoch, FileKind, Tag, Uid};
+
+    fn shared(epoch: Epoch, upload: u64) -> SharedName {
+        let tag =
+            Tag { epoch, generation: epoch.counter, checkpoint: CheckpointId(epoch.counter), upload: Uid(upload) };
+        SharedName { hash: ContentHash::of(b"x"), tag, kind: FileKind::Manifest }
+    }
+
+    #[test]
+    fn as_many_objects_as_a_request_may_name_fit_it() {
+        let longest = shared(Epoch { counter: u64::MAX, uid: Uid(u64::MAX) }, u64::MAX);
+        let wish = Wish::Distrust(vec![longest; MAX_REQUESTED_OBJECTS]);
+        assert!(wish.to_string().len() <= MAX_CONTROL_TEXT_BYTES);
+    }
 
     #[test]
     fn a_wish_reads_back_from_its_request() {
         let epoch = Epoch { counter: 2, uid: Uid(7) };
         let folder = |id| CheckpointFolder { checkpoint: CheckpointId(id), epoch };
+        let object = |upload| shared(epoch, upload);
         let wishes = [
             Wish::Gc(SweepScope::Records),
             Wish::Gc(SweepScope::Everything),
@@ -254,6 +280,7 @@ mod tests {
             Wish::Pin(folder(3), "before the upgrade".to_owned()),
             Wish::Unpin(folder(3)),
             Wish::Repair(folder(3)),
+            Wish::Distrust(vec![object(1), object(2)]),
         ];
         for wish in wishes {
             assert_eq!(Wish::parse(wish.kind(), &wish.to_string()).unwrap(), wish);
@@ -274,6 +301,9 @@ mod tests {
             (RequestKind::Pin, "cp-1.1-0000000000000001"),
             (RequestKind::Unpin, "1"),
             (RequestKind::Repair, "1"),
+            (RequestKind::Distrust, ""),
+            (RequestKind::Distrust, "000012.sst"),
+            (RequestKind::Distrust, "job-a/shared/x"),
         ];
         for (kind, argument) in hostile {
             assert!(Wish::parse(kind, argument).is_err(), "{kind:?} {argument:?} was taken");

@@ -34,6 +34,9 @@ pub struct Explanation {
     /// The pins and refs on its checkpoint.
     #[serde(serialize_with = "all_as_text")]
     pub held_by: Vec<StorePath>,
+    /// The records that say that it is damaged: no later checkpoint shares it.
+    #[serde(serialize_with = "all_as_text")]
+    pub distrusted_by: Vec<StorePath>,
     /// What could not be read and keeps it.
     pub blocked_by: Vec<BlockedBy>,
 }
@@ -69,6 +72,12 @@ pub fn explain(view: &JobView, judge: &Judge<'_>, path: &StorePath) -> Explanati
             .map(|list| list.path.clone())
             .collect(),
         held_by: folder.map(|folder| view.holds(folder).map(|hold| hold.path.clone()).collect()).unwrap_or_default(),
+        distrusted_by: match &place {
+            Some(Place::Shared(name)) => {
+                view.distrust_of(name).filter_map(|record| view.layout.distrust(record).ok()).collect()
+            }
+            _ => Vec::new(),
+        },
         blocked_by: place.as_ref().filter(|_| is_blocked_now).map(blocking).unwrap_or_default(),
     }
 }
@@ -95,6 +104,7 @@ fn describe(place: &Place) -> String {
         Place::List(epoch, _) => format!("a condemned list of epoch {epoch}"),
         Place::Pin(name) => format!("a pin on {}", name.folder),
         Place::Ref(name) => format!("another job's hold on {}", name.folder),
+        Place::Distrust(name) => format!("a record that {} is damaged", name.object),
         Place::Request(epoch, _) => format!("a request to the owner of epoch {epoch}"),
         Place::Answer(epoch, _) => format!("an answer of epoch {epoch}"),
         Place::Foreign => "nothing that icecore writes".to_owned(),
@@ -118,6 +128,9 @@ impl fmt::Display for Explanation {
         }
         for hold in &self.held_by {
             write!(f, "\n  its checkpoint is held by {hold}")?;
+        }
+        for record in &self.distrusted_by {
+            write!(f, "\n  is damaged, and so shared by no later checkpoint: {record}")?;
         }
         for blocked in &self.blocked_by {
             write!(f, "\n  blocked by {}: {}", blocked.object, blocked.reason)?;

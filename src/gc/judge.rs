@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::holdings::Holdings;
 use super::plan::{Reason, is_blocked};
-use crate::layout::{CheckpointFolder, CheckpointId, Epoch, Place};
+use crate::layout::{CheckpointFolder, CheckpointId, DistrustName, Epoch, Place, SharedName};
 use crate::ownership::{Blocker, JobView};
 use crate::store::StorePath;
 
@@ -92,7 +92,17 @@ pub struct Judge<'a> {
     done: &'a BTreeSet<StorePath>,
     referenced: HashSet<StorePath>,
     condemned: HashSet<StorePath>,
+    /// Damaged objects that checkpoints that count reference, in whichever job's folder they lie.
+    damaged_in_use: HashSet<SharedName>,
     blockers: Vec<Blocker>,
+}
+
+fn damaged_in_use(view: &JobView, referenced: &HashSet<StorePath>) -> HashSet<SharedName> {
+    if view.distrusted.is_empty() {
+        return HashSet::new();
+    }
+    let names = referenced.iter().filter_map(|path| path.file_name().parse().ok());
+    names.filter(|name| view.is_distrusted(name)).collect()
 }
 
 impl<'a> Judge<'a> {
@@ -107,10 +117,11 @@ impl<'a> Judge<'a> {
         done: &'a BTreeSet<StorePath>,
     ) -> Self {
         let readable = view.checkpoints.values().filter_map(|checkpoint| checkpoint.content.as_ref().ok());
-        let referenced = readable.flat_map(|metadata| view.references(metadata)).collect();
+        let referenced: HashSet<StorePath> = readable.flat_map(|metadata| view.references(metadata)).collect();
+        let damaged_in_use = damaged_in_use(view, &referenced);
         let condemned = view.lists.iter().flat_map(|list| list.content.objects.iter().cloned()).collect();
         let blockers = view.all_blockers();
-        Self { view, holdings, epoch, progress, done, referenced, condemned, blockers }
+        Self { view, holdings, epoch, progress, done, referenced, condemned, damaged_in_use, blockers }
     }
 
     /// What stands in the way of deletions.
@@ -152,6 +163,7 @@ impl<'a> Judge<'a> {
             },
             Place::Ref(name) if self.view.refs.contains_key(name) => Fate::Kept(Keep::InUse),
             Place::Ref(name) => self.record(name.writer, Keep::InUse, Reason::VoidRef),
+            Place::Distrust(name) => self.distrust(name),
             Place::Request(..) | Place::Answer(..) if self.done.contains(path) => Fate::Goes(Reason::Request),
             Place::Request(epoch, _) | Place::Answer(epoch, _) => self.record(*epoch, Keep::InUse, Reason::Request),
         }
@@ -167,6 +179,19 @@ impl<'a> Judge<'a> {
             std::cmp::Ordering::Equal if self.progress.is_finished(id) => Fate::Goes(Reason::FinishedOrphan),
             std::cmp::Ordering::Equal => Fate::Kept(Keep::InFlight(id)),
             std::cmp::Ordering::Greater => Fate::Kept(Keep::NewerEpoch),
+        }
+    }
+
+    /// X4: such a record serves for as long as a checkpoint that counts has the object. One that the view does
+    /// not show is newer than that, and the next sweep's.
+    fn distrust(&self, name: &DistrustName) -> Fate {
+        if name.writer > self.epoch {
+            return Fate::Kept(Keep::NewerEpoch);
+        }
+        let is_used = self.damaged_in_use.contains(&name.object) || self.holdings.holds(&name.object);
+        match self.view.distrusted.contains(name) && !is_used {
+            true => Fate::Goes(Reason::Distrust),
+            false => Fate::Kept(Keep::InUse),
         }
     }
 

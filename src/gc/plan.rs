@@ -105,6 +105,8 @@ pub enum Reason {
     Hold,
     /// Another job's hold that does not count.
     VoidRef,
+    /// A record that an object is damaged, which no checkpoint that counts has any more.
+    Distrust,
     /// A request that was answered, or addressed to a superseded epoch, or its answer.
     Request,
     /// A list that does not count.
@@ -124,6 +126,7 @@ impl Reason {
             Self::FinishedOrphan => "orphan of a finished or aborted checkpoint",
             Self::Hold => "pin that is removed or void",
             Self::VoidRef => "ref that is void",
+            Self::Distrust => "record of a damaged object that no checkpoint has any more",
             Self::Request => "request that is answered or void",
             Self::VoidList => "condemned list that is void",
             Self::SupersededEpoch => "record of a superseded epoch",
@@ -239,7 +242,8 @@ impl GcPlan {
 pub(super) fn is_blocked(blockers: &[Blocker], place: &Place) -> bool {
     blockers.iter().any(|blocker| match blocker.scope {
         BlockScope::Everything => true,
-        BlockScope::Shared => matches!(place, Place::Shared(_)),
+        // A checkpoint that cannot be read may have any shared object, a damaged one, too.
+        BlockScope::Shared => matches!(place, Place::Shared(_) | Place::Distrust(_)),
     })
 }
 
@@ -247,7 +251,7 @@ fn order_of(object: &PlannedObject) -> (u8, Option<(crate::layout::Epoch, u8)>, 
     let (rank, epoch) = match &object.place {
         Place::Metadata(_) => (0, None),
         Place::Private(_) | Place::Shared(_) | Place::Foreign => (1, None),
-        Place::Pin(_) | Place::Ref(_) => (2, None),
+        Place::Pin(_) | Place::Ref(_) | Place::Distrust(_) => (2, None),
         Place::Request(..) | Place::Answer(..) => (3, None),
         Place::List(..) => (4, None),
         Place::Start(epoch) => (5, Some((*epoch, 0))),

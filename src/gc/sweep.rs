@@ -26,7 +26,8 @@ pub async fn plan_sweep(store: &dyn Store, layout: &JobLayout, judge: &Judge<'_>
     let folders = match scope {
         SweepScope::Everything => vec![layout.root().clone()],
         SweepScope::Records => {
-            vec![layout.epochs()?, layout.condemned()?, layout.pins()?, layout.refs()?, layout.requests()?]
+            let lists = layout.condemned()?;
+            vec![layout.epochs()?, lists, layout.pins()?, layout.refs()?, layout.distrusted()?, layout.requests()?]
         }
     };
     let mut plan = begin(layout, judge);
@@ -39,7 +40,7 @@ pub async fn plan_sweep(store: &dyn Store, layout: &JobLayout, judge: &Judge<'_>
     Ok(plan.in_order())
 }
 
-/// Plans a sweep over objects that were listed already.
+/// Plans a sweep over objects that were listed already: what aborted checkpoints left, say (I9).
 pub fn plan_listed(layout: &JobLayout, judge: &Judge<'_>, listing: impl IntoIterator<Item = ObjectMeta>) -> GcPlan {
     let mut plan = begin(layout, judge);
     for object in listing {

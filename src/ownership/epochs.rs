@@ -81,10 +81,12 @@ impl Epochs {
         self.greatest().filter(|greatest| *greatest > epoch)
     }
 
-    /// Whether every epoch greater than `epoch` has said that it is over, so that a coordinator that
-    /// one of them fenced may claim again (4.8).
-    pub fn all_ended_above(&self, epoch: Epoch) -> bool {
-        self.known.iter().filter(|(other, _)| **other > epoch).all(|(_, state)| state.ended)
+    /// The greatest epoch above `epoch` that has not said that it is over: whose coordinator may be alive,
+    /// so that one that it fenced must not claim again (M4). `is_own` tells epochs that the asker gave up
+    /// itself.
+    pub fn living_above(&self, epoch: Epoch, is_own: impl Fn(Epoch) -> bool) -> Option<Epoch> {
+        let above = self.known.iter().rev().take_while(|(other, _)| **other > epoch);
+        above.filter(|(other, state)| !state.ended && !is_own(**other)).map(|(other, _)| *other).next()
     }
 
     /// The epoch whose coordinator may be alive: the greatest, if it has started and not ended.

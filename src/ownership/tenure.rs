@@ -77,10 +77,32 @@ impl Tenure {
     /// [may pass](Error::is_retryable), the job can simply be claimed again.
     pub async fn claim(store: StoreRef, layout: JobLayout, env: Env, holder: &str) -> Result<Claimed> {
         let seen = Epochs::list(&*store, &layout).await?; // C1
+        let epoch = Self::next_epoch(&seen, &layout, &env)?;
+        Self::claim_as(epoch, store, layout, env, holder).await
+    }
+
+    /// An epoch that nobody has, greater than all in sight.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LimitExceeded`] when there are no greater numbers.
+    pub(crate) fn next_epoch(seen: &Epochs, layout: &JobLayout, env: &Env) -> Result<Epoch> {
         let counter = seen.greatest().map_or(Some(1), |epoch| epoch.counter.checked_add(1)).ok_or_else(|| {
             Error::new(ErrorKind::LimitExceeded, "claim a job", "its epochs are used up").with_object(layout.root())
         })?;
-        let epoch = Epoch { counter, uid: Uid::random(&*env.randomness) };
+        Ok(Epoch { counter, uid: Uid::random(&*env.randomness) })
+    }
+
+    /// C2-C9 under an epoch of [`Tenure::next_epoch`], once.
+    ///
+    /// # Errors
+    /// As [`Tenure::claim`].
+    pub(crate) async fn claim_as(
+        epoch: Epoch,
+        store: StoreRef,
+        layout: JobLayout,
+        env: Env,
+        holder: &str,
+    ) -> Result<Claimed> {
         let claim = Claim {
             epoch,
             job: layout.job().clone(),

@@ -13,11 +13,11 @@
 
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
-use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobLayout, RefName, Uid};
+use crate::layout::{CheckpointFolder, CheckpointId, DistrustName, Epoch, JobLayout, RefName, SharedName, Uid};
 use crate::metadata::{CheckpointMetadata, Condemned, FileEntry, Location, Start};
 use crate::store::StorePath;
 
@@ -40,6 +40,9 @@ pub struct JobView {
     pub pins: BTreeMap<RefName, HoldView>,
     /// Other jobs' holds that count.
     pub refs: BTreeMap<RefName, HoldView>,
+    /// Shared objects that are known to be damaged, whichever epoch said so: to believe it costs one upload
+    /// at most, so these records need not count (X3).
+    pub distrusted: BTreeSet<DistrustName>,
     /// The lists that count: deletes of the newest start's epoch that are under way.
     pub lists: Vec<ListView>,
     /// What can only be judged with something that could not be read.
@@ -175,6 +178,18 @@ impl JobView {
     pub fn holds(&self, folder: CheckpointFolder) -> impl Iterator<Item = &HoldView> {
         let of_folder = move |(name, _): &(&RefName, &HoldView)| name.folder == folder;
         self.pins.iter().filter(of_folder).chain(self.refs.iter().filter(of_folder)).map(|(_, hold)| hold)
+    }
+
+    /// The records that say that `object` is damaged.
+    pub fn distrust_of(&self, object: &SharedName) -> impl Iterator<Item = &DistrustName> {
+        let least = Epoch { counter: 0, uid: Uid(0) };
+        let first = DistrustName { object: *object, writer: least, uid: Uid(0) };
+        self.distrusted.range(first..).take_while(move |record| record.object == first.object)
+    }
+
+    /// Whether `object` is known to be damaged.
+    pub fn is_distrusted(&self, object: &SharedName) -> bool {
+        self.distrust_of(object).next().is_some()
     }
 
     /// What forbids every deletion, if anything does.

@@ -1,20 +1,24 @@
-//! Random lives of a job, from a seed: changes, checkpoints, aborts, drops, pins, sweeps, crashes,
-//! zombies, stalls, cancelled calls and a store that fails, loses answers and lands writes late.
+//! Random lives of a job, from a seed: changes, checkpoints, aborts, drops, pins, sweeps, objects that are
+//! said to be damaged, crashes, processes that claim again, zombies, stalls, cancelled calls and a store
+//! that fails, loses answers and lands writes late.
 //! After every step the checkpoints that count are whole (I1) and the reported ones are there (I2);
 //! in the end two clean sweeps leave exactly what they reference (I5).
 //!
 //! `ICECORE_SEED=n` runs one life, `ICECORE_LONG=1` runs for ten minutes.
 
+mod trouble;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use icecore::coordinator::{Acknowledged, Coordinator, RetentionPolicy};
+use icecore::coordinator::{Acknowledged, CheckpointListener, Coordinator, KeptUp, RetentionPolicy, Supervisor};
 use icecore::gc::SweepScope;
 use icecore::layout::{CheckpointFolder, CheckpointId};
 use icecore::metadata::CheckpointKind;
 use icecore::snapshot::{SubtaskHandle, Trigger};
+use icecore::store::StoreRef;
 use icecore::store::testing::{Fault, Gate, Rule, Step};
 use icecore::{ErrorKind, Result};
 use rand::{RngExt, SeedableRng};
@@ -28,6 +32,10 @@ const STEPS: usize = 60;
 const LIVES_FOR: Duration = Duration::from_secs(15);
 const LIVES_FOR_LONG: Duration = Duration::from_secs(600);
 
+/// How often what is seldom came about, over all lives.
+static CLAIMED_AGAIN: AtomicU64 = AtomicU64::new(0);
+static DISTRUSTED: AtomicU64 = AtomicU64::new(0);
+
 /// Hashes of files by subtask and local name.
 type Content = BTreeMap<(u32, String), [u8; 32]>;
 
@@ -40,7 +48,11 @@ struct Stalled {
 struct Life {
     world: World,
     rng: ChaCha8Rng,
+    supervisor: Arc<Supervisor>,
+    /// Who coordinates now.
     coordinator: Arc<Coordinator>,
+    /// What this process was told.
+    told: Arc<Told>,
     tasks: Vec<Task>,
     zombies: Vec<Arc<Coordinator>>,
     stalled: Vec<Stalled>,
@@ -64,12 +76,14 @@ impl Drop for Life {
 impl Life {
     async fn begin(seed: u64) -> Self {
         let world = World::new();
-        let coordinator = Arc::new(world.coordinator(SUBTASKS, keep(2)).await);
-        let tasks = (0..SUBTASKS).map(|index| world.task(&coordinator, index, SUBTASKS)).collect();
+        let (supervisor, told) = supervised(&world).await.unwrap();
+        let tasks = (0..SUBTASKS).map(|index| world.supervised_task(&supervisor, index, SUBTASKS)).collect();
         Self {
             world,
             rng: ChaCha8Rng::seed_from_u64(seed),
-            coordinator,
+            coordinator: supervisor.coordinator(),
+            supervisor,
+            told,
             tasks,
             zombies: Vec::new(),
             stalled: Vec::new(),
@@ -93,7 +107,8 @@ impl Life {
             52..59 => self.drop_one().await,
             59..64 => self.pin_one().await,
             64..67 => self.unpin_one().await,
-            67..71 => self.retain().await,
+            67..69 => self.retain().await,
+            69..71 => self.distrust_one().await,
             71..78 => self.collect().await,
             78..83 => self.crash().await,
             83..87 => self.stall().await,
@@ -103,7 +118,10 @@ impl Life {
             _ => self.heal().await,
         }
         if self.coordinator.trigger_is_refused_for_good() {
-            self.crash().await;
+            match self.rng.random_bool(0.5) {
+                true => self.claim_again().await,
+                false => self.crash().await,
+            }
         }
         self.check().await;
     }
@@ -272,173 +290,20 @@ impl Life {
         self.maybe_cancelled(async move { coordinator.collect(scope, false).await.map(|_| ()) }).await;
     }
 
-    /// Runs a call, or drops it at some request to the store (`None`).
-    async fn maybe_cancelled<T>(&mut self, call: impl Future<Output = Result<T>>) -> Option<Result<T>> {
-        if self.rng.random_bool(0.85) {
-            return Some(call.await);
-        }
-        let gate = self.some_gate();
-        tokio::select! {
-            biased;
-            outcome = call => Some(outcome),
-            () = gate.reached() => {
-                self.log.push("  cancelled".to_owned());
-                None
-            }
-        }
-    }
-
-    fn some_rule(&mut self) -> (Step, Rule) {
-        let steps =
-            [Step::Put, Step::Put, Step::Delete, Step::Delete, Step::List, Step::ListItem, Step::Stat, Step::Read];
-        let step = steps[self.rng.random_range(0..steps.len())];
-        if self.rng.random_bool(0.5) {
-            return (step, Rule::on(step).nth(self.rng.random_range(1..6)));
-        }
-        // What the protocol turns on.
-        let places = ["/pins/", "/condemned/", "_metadata", "/shared/", "/epochs"];
-        let place = places[self.rng.random_range(0..places.len())];
-        (step, Rule::on(step).path_contains(place))
-    }
-
-    fn some_gate(&mut self) -> Gate {
-        let (step, rule) = self.some_rule();
-        if self.rng.random_bool(0.5) && step != Step::ListItem {
-            self.world.store.park_after(rule)
-        } else {
-            self.world.store.park(rule)
-        }
-    }
-
-    fn inject(&mut self) {
-        let (step, rule) = self.some_rule();
-        let kinds = [ErrorKind::Temporary, ErrorKind::StorageFull];
-        let kind = kinds[self.rng.random_range(0..2)];
-        let fault = match self.rng.random_range(0..3) {
-            0 => Fault::LoseAnswer(kind),
-            1 => Fault::LandLater(kind),
-            _ => Fault::Fail(kind),
-        };
-        if self.world.store.inject(rule, fault).is_ok() {
-            self.note(format!("inject {fault:?} at {step:?}"));
-        }
-    }
-
-    async fn heal(&mut self) {
-        self.note("heal");
-        self.world.store.heal();
-        self.world.store.land_late().await;
-    }
-
-    /// A new coordinator; the old one lives on as a zombie.
-    async fn crash(&mut self) {
-        let mut failures = 0;
-        let next = loop {
-            match self.world.try_coordinator(SUBTASKS, keep(2)).await {
-                Ok(next) => break Arc::new(next),
-                Err(error) => {
-                    self.note(format!("no start: {error}"));
-                    failures += 1;
-                    if failures > 2 {
-                        self.world.store.heal();
-                    }
-                }
-            }
-        };
-        self.note(format!("start {}", next.epoch()));
-        // Those that could not be read just now, too.
-        self.adopted.extend(self.world.view().await.checkpoints.into_keys());
-        let newest = next.completed().into_iter().rfind(|done| done.kind == CheckpointKind::Incremental);
-        let mut tasks = Vec::new();
-        for index in 0..SUBTASKS {
-            let mut task = self.world.task(&next, index, SUBTASKS);
-            let old = &self.tasks[index as usize];
-            match &newest {
-                Some(newest) if self.rng.random_bool(0.7) => {
-                    task = task.restored_from(old, &self.world.metadata(newest.folder).await.as_ref().clone());
-                }
-                _ => task.files = old.files.clone(),
-            }
-            tasks.push(task);
-        }
-        self.tasks = tasks;
-        let old = std::mem::replace(&mut self.coordinator, next);
-        self.zombies.push(old);
-    }
-
-    /// A call of this coordinator stands still at some request, and a new one takes over.
-    async fn stall(&mut self) {
-        let call: std::pin::Pin<Box<dyn Future<Output = Option<CheckpointFolder>> + Send>> = {
-            let coordinator = Arc::clone(&self.coordinator);
-            if self.rng.random_bool(0.6) {
-                let Some(trigger) = self.trigger() else { return };
-                let Some(handles) = self.upload(&trigger).await else { return };
-                Box::pin(async move {
-                    let mut complete = None;
-                    for handle in handles {
-                        if let Ok(Acknowledged::Complete(folder, _)) = coordinator.acknowledge(handle).await {
-                            complete = Some(folder);
-                        }
-                    }
-                    complete
-                })
-            } else {
-                let drops: Vec<_> =
-                    coordinator.completed().iter().map(|done| (done.folder, "at random".to_owned())).collect();
-                Box::pin(async move {
-                    let _ = coordinator.drop_checkpoints(&drops, false).await;
-                    let _ = coordinator.collect(SweepScope::Everything, false).await;
-                    None
-                })
-            }
-        };
-        let gate = self.some_gate();
-        let mut call = tokio::spawn(call);
-        tokio::select! {
-            biased;
-            outcome = &mut call => {
-                if let Some(folder) = outcome.unwrap() {
-                    self.reported(folder);
-                }
-            }
-            () = gate.reached() => {
-                self.note("stalled");
-                self.stalled.push(Stalled { gate, call });
-                self.crash().await;
-                // It stands still: nothing more can be asked of it.
-                self.zombies.pop();
-            }
-        }
-    }
-
-    async fn release_a_stalled_call(&mut self) {
-        if self.stalled.is_empty() {
+    /// An object is said to be damaged, and is not: nothing may go wrong by that.
+    async fn distrust_one(&mut self) {
+        let Some(folder) = self.some_checkpoint() else { return };
+        let objects: Vec<_> = self.world.objects_of(folder).await.into_values().collect();
+        let shared: Vec<_> = objects.iter().filter_map(|path| path.file_name().parse().ok()).collect();
+        if shared.is_empty() {
             return;
         }
-        let at = self.rng.random_range(0..self.stalled.len());
-        let Stalled { gate, call } = self.stalled.swap_remove(at);
-        self.note("a stalled call goes on");
-        gate.release();
-        if let Some(folder) = call.await.unwrap() {
-            // It may be reported only if its successors knew of it.
-            assert!(self.adopted.contains(&folder), "a zombie reported {folder}, which nobody adopted");
-            let other = self.reported.insert(folder.checkpoint.0, folder);
-            assert!(other.is_none_or(|other| other == folder), "{folder} and {other:?} were reported");
-        }
-    }
-
-    async fn act_as_a_zombie(&mut self) {
-        if self.zombies.is_empty() {
-            return;
-        }
-        let zombie = Arc::clone(&self.zombies[self.rng.random_range(0..self.zombies.len())]);
-        self.note(format!("zombie {}", zombie.epoch()));
-        let drops: Vec<_> = zombie.completed().iter().map(|done| (done.folder, "at random".to_owned())).collect();
-        let _ = zombie.drop_checkpoints(&drops, false).await;
-        let _ = zombie.collect(SweepScope::Everything, false).await;
-        if let Some((folder, _)) = drops.first() {
-            assert!(zombie.pin(*folder, "of a zombie").await.is_err());
-        }
+        let object = shared[self.rng.random_range(0..shared.len())];
+        let coordinator = Arc::clone(&self.coordinator);
+        let call = async move { coordinator.distrust(&[object], "at random").await.map(|_| ()) };
+        let outcome = self.maybe_cancelled(call).await;
+        DISTRUSTED.fetch_add(u64::from(matches!(outcome, Some(Ok(())))), Ordering::SeqCst);
+        self.note(format!("distrust {object}: {outcome:?}"));
     }
 
     async fn check(&mut self) {
@@ -489,11 +354,24 @@ impl Life {
             self.check().await;
         }
         self.world.assert_exact("two clean sweeps").await;
+        let view = self.world.view().await;
+        for record in &view.distrusted {
+            let object = self.world.layout.shared_object(&record.object).unwrap();
+            assert!(view.referenced_by(&object).next().is_some(), "a record of what nobody has: {record}");
+        }
         for path in self.world.objects().await.keys() {
             let begun = self.world.counting.traffic(path.as_str()).objects_begun;
             assert_eq!(begun, 1, "{path} was written {begun} times");
         }
     }
+}
+
+async fn supervised(world: &World) -> Result<(Arc<Supervisor>, Arc<Told>)> {
+    let told: Arc<Told> = Arc::default();
+    let listeners = vec![Arc::clone(&told) as Arc<dyn CheckpointListener>];
+    let store = Arc::clone(&world.store) as StoreRef;
+    let coordinator = world.coordinator_on(store, SUBTASKS, keep(2), listeners).await?;
+    Ok((Supervisor::over(coordinator), told))
 }
 
 /// What the life asks of a coordinator beyond its own interface.
@@ -538,6 +416,7 @@ fn random_lives_lose_nothing_and_leave_nothing() {
             break;
         }
     }
-    println!("{lives} lives of {STEPS} steps");
-    assert!(one.is_some() || lives > 20, "only {lives} lives in the time");
+    let (again, distrusted) = (CLAIMED_AGAIN.load(Ordering::SeqCst), DISTRUSTED.load(Ordering::SeqCst));
+    println!("{lives} lives of {STEPS} steps; {again} processes claimed again; {distrusted} objects were distrusted");
+    assert!(one.is_some() || (lives > 20 && again > 0 && distrusted > 0), "only that in the time");
 }

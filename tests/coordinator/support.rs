@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use icecore::Result;
 use icecore::coordinator::{
-    Acknowledged, CheckpointListener, Coordinator, CoordinatorOptions, OperatorDescription, RetentionPolicy,
+    Acknowledged, CheckpointListener, Coordinator, CoordinatorOptions, OperatorDescription, RetentionPolicy, Supervisor,
 };
 use icecore::env::{Clock, Env, Randomness, Runtime, Task as Future};
 use icecore::keygroup::MaxParallelism;
@@ -20,6 +20,7 @@ use icecore::metadata::{Backend, CheckpointKind, CheckpointMetadata, FileIdentit
 use icecore::ownership::JobView;
 use icecore::snapshot::{
     FileSource, Known, LocalFile, LocalSnapshot, Placing, Snapshotter, SnapshotterOptions, SubtaskHandle, Trigger,
+    UploadBroker,
 };
 use icecore::store::testing::{CountingStore, FaultyStore};
 use icecore::store::{OpendalStore, StorePath, StoreRef};
@@ -130,8 +131,17 @@ impl World {
     }
 
     pub fn task_on(&self, store: StoreRef, coordinator: &Coordinator, index: u32, subtasks: u32) -> Task {
+        self.task_with(store, coordinator.broker(), index, subtasks)
+    }
+
+    /// A subtask that outlives coordinators.
+    pub fn supervised_task(&self, supervisor: &Arc<Supervisor>, index: u32, subtasks: u32) -> Task {
+        self.task_with(Arc::clone(&self.store) as StoreRef, supervisor.broker(), index, subtasks)
+    }
+
+    fn task_with(&self, store: StoreRef, broker: Arc<dyn UploadBroker>, index: u32, subtasks: u32) -> Task {
         let options = SnapshotterOptions::default();
-        let snapshotter = Snapshotter::new(subtask(index), store, self.env.clone(), coordinator.broker(), options);
+        let snapshotter = Snapshotter::new(subtask(index), store, self.env.clone(), broker, options);
         Task {
             snapshotter,
             subtasks,

@@ -8,16 +8,16 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::{BlockScope, Blocker, CheckpointView, HoldView, JobView, ListView, NotCounting, Uncounted, Unreadable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, Epoch, JobLayout, Place, RefName, Uid};
-use crate::metadata::{CheckpointMetadata, Condemned, ControlRecord, Pin, Ref, Start, decode};
+use crate::metadata::{CheckpointMetadata, Condemned, ControlRecord, Pin, Ref, Start};
 use crate::ownership::epochs::Epochs;
-use crate::ownership::reading::{is_missing, list_bounded, read_record, read_whole};
+use crate::ownership::reading::{is_missing, list_bounded, read_metadata, read_record};
 use crate::store::{ObjectMeta, Store, StorePath};
 
 /// How often a view is read anew because the job got a new owner meanwhile.
 const MAX_VIEW_ATTEMPTS: usize = 5;
 /// `_metadata` objects that are read at a time.
 const READ_CONCURRENCY: usize = 8;
-/// The most pins, or refs, or lists of one job that are looked at.
+/// The most pins, or refs, or lists, or distrust records of one job that are looked at.
 const MAX_CONTROL_OBJECTS: usize = 65_536;
 
 impl JobView {
@@ -75,12 +75,14 @@ impl JobView {
             uncounted: BTreeMap::new(),
             pins: BTreeMap::new(),
             refs: BTreeMap::new(),
+            distrusted: BTreeSet::new(),
             lists: Vec::new(),
             blockers: Vec::new(),
         };
         view.read_start(store).await?;
         view.read_lists(store, listed).await?;
         view.read_holds(store).await?; // C6
+        view.read_distrusted(store).await?; // X3
         view.read_checkpoints(store).await?; // C7
         Ok(view)
     }
@@ -157,6 +159,19 @@ impl JobView {
         self.pins = pins;
         self.refs = refs;
         self.foreign.append(&mut foreign);
+        Ok(())
+    }
+
+    /// Names only: they say it all.
+    async fn read_distrusted(&mut self, store: &dyn Store) -> Result<()> {
+        for object in list_bounded(store, &self.layout.distrusted()?, MAX_CONTROL_OBJECTS).await? {
+            match Place::of(&self.layout, &object.path) {
+                Some(Place::Distrust(name)) => {
+                    self.distrusted.insert(name);
+                }
+                _ => self.foreign.push(object.path),
+            }
+        }
         Ok(())
     }
 
@@ -251,7 +266,7 @@ impl JobView {
 }
 
 fn is_known_folder(name: &str) -> bool {
-    matches!(name, "epochs" | "shared" | "condemned" | "refs" | "pins" | "requests")
+    matches!(name, "epochs" | "shared" | "condemned" | "refs" | "pins" | "distrusted" | "requests")
 }
 
 /// Reads what a hold says to people. A hold that cannot be read holds all the same.
@@ -269,8 +284,7 @@ async fn read_checkpoint(
     folder: CheckpointFolder,
     path: &StorePath,
 ) -> Result<CheckpointMetadata> {
-    let bytes = read_whole(store, path, crate::metadata::Format::METADATA.max_object_bytes()).await?;
-    let metadata = decode(&bytes).map_err(|error| error.with_object(path))?;
+    let metadata = read_metadata(store, path).await?;
     if metadata.folder() != folder || metadata.job != *layout.job() {
         let message = format!("it says that it is {} of job {}", metadata.folder(), metadata.job);
         return Err(Error::corrupt("read a checkpoint", path, message));
