@@ -133,8 +133,8 @@ fn a_damaged_newest_checkpoint_names_its_files_and_the_newest_sound_one() {
     assert_eq!((&report["checkpoint"], &report["fell_back_from"]), (&1.into(), &2.into()));
     assert_eq!(scan(&bench.path("target")), scan(&bench.path("expected")));
 
-    // Only the older one is sound, and the database still is: a new checkpoint stores what is damaged
-    // only if it is new to it, so verify says what remains to be done.
+    // The database is sound still, and another job shares nothing of this one. (`cli_damage` has what this
+    // job does about it.)
     bench.ok(&format!("snapshot {} --job b", db.display()));
     bench.ok("verify --job b");
 }

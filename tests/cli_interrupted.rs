@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use cli_support::{Bench, JOB, files_below, flip, local_store, scan};
 use icecore::ErrorKind;
-use icecore::coordinator::OperatorDescription;
-use icecore::coordinator::{Coordinator, CoordinatorOptions};
+use icecore::coordinator::{Coordinator, CoordinatorOptions, MAX_REQUESTED_OBJECTS, OperatorDescription};
 use icecore::env::Env;
 use icecore::gc::SweepScope;
 use icecore::layout::{JobId, OperatorId, SubtaskName};
@@ -204,6 +203,31 @@ fn a_living_owner_does_not_give_up_a_checkpoint_that_it_has_read() {
     flip(&index);
     assert_eq!(numbers(&bench), [1, 2, 3]);
     bench.ok("verify --all");
+}
+
+#[test]
+fn a_living_owner_is_told_of_more_damage_than_one_request_names() {
+    if !have_rocksdb_tools("damage and a living owner") {
+        return;
+    }
+    let bench = Bench::new();
+    let db = bench.path("db");
+    write(&db, 0, 20_000);
+    bench.ok(&format!("snapshot {}", db.display()));
+    let owner = Owner::of(&bench);
+    owner.serve();
+    let shared = bench.job().join("shared");
+    let tables = files_below(&shared, &shared);
+    assert!(tables.len() > MAX_REQUESTED_OBJECTS, "{} tables", tables.len());
+    tables.iter().for_each(|table| std::fs::remove_file(shared.join(table)).unwrap());
+    let report = bench.json("repair --objects latest --quick");
+    assert_eq!((&report["done_by"], &report["marked"]), (&"the owner".into(), &tables.len().into()), "{report}");
+    // The next owner knows it, too.
+    owner.runtime.block_on(owner.coordinator.end()).unwrap();
+    bench.ok(&format!("snapshot {}", db.display()));
+    bench.ok("verify latest");
+    bench.ok("restore latest restored");
+    assert_eq!(scan(&bench.path("restored")), scan(&db));
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(super) enum Command {
     Why(WhyArgs),
     /// Drop checkpoints, and what only they need
     Drop(DropArgs),
-    /// Give up a checkpoint whose index cannot be read, and which blocks `gc`
+    /// Have damaged objects stored anew, or give up a checkpoint whose index cannot be read
     Repair(RepairArgs),
     /// Drop the checkpoints that a policy does not keep
     Retain(RetainArgs),
@@ -257,10 +257,21 @@ pub(super) struct DropArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "icecore repair [OPTIONS] --objects <CHECKPOINT|OBJECT|all>...\n       icecore repair [OPTIONS] CHECKPOINT"
+)]
 pub(super) struct RepairArgs {
-    /// A number or a folder's name
-    pub checkpoint: String,
-    /// Only say what would be deleted
+    /// With --objects: checkpoints that are read for damage, or stored objects, or `all`. Without: one checkpoint
+    /// whose index cannot be read
+    #[arg(required = true, value_name = "WHAT")]
+    pub what: Vec<String>,
+    /// Share damaged objects no more, so that the next snapshot stores their content anew
+    #[arg(long)]
+    pub objects: bool,
+    /// Only look whether every object is there and long enough
+    #[arg(long, requires = "objects")]
+    pub quick: bool,
+    /// Only say what would be done
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::args::{DropArgs, GcArgs, KeepArgs, OwnerArgs, PinArgs, RepairArgs, RetainArgs, UnpinArgs};
+use super::args::{DropArgs, GcArgs, KeepArgs, OwnerArgs, PinArgs, RetainArgs, UnpinArgs};
 use super::exit;
 use super::output::{Done, one_line};
 use super::owner::{Reply, ask_or_claim, perform};
@@ -102,13 +102,14 @@ async fn drop_folders(place: &Place, job: &Job, folders: Vec<CheckpointFolder>, 
     .await
 }
 
-pub(super) async fn repair(place: &Place, args: RepairArgs) -> Result<Done> {
+/// `repair CHECKPOINT`.
+pub(super) async fn give_up(place: &Place, checkpoint: &str, dry_run: bool, args: OwnerArgs) -> Result<Done> {
     let (job, view) = place.view().await?;
-    let folder = find_folder(&view, &args.checkpoint)?;
-    if args.dry_run {
+    let folder = find_folder(&view, checkpoint)?;
+    if dry_run {
         return rehearsed(&job, gc::plan_repair(&*job.store, &view, folder).await?);
     }
-    owned(place, &job, &Wish::Repair(folder), args.owner, async |coordinator, report| {
+    owned(place, &job, &Wish::Repair(folder), args, async |coordinator, report| {
         let (plan, done) = coordinator.repair(folder).await?;
         (report.plan, report.report) = (Some(plan), Some(done));
         Ok(())

@@ -19,6 +19,7 @@ mod output;
 mod owner;
 mod place;
 mod progress;
+mod repair;
 mod restore;
 mod select;
 mod show;
@@ -117,7 +118,7 @@ async fn perform(cli: Cli, output: Output) -> Result<Done> {
             Command::Du => du::run(&place).await,
             Command::Why(args) => why::run(&place, args).await,
             Command::Drop(args) => change::drop(&place, args).await,
-            Command::Repair(args) => change::repair(&place, args).await,
+            Command::Repair(args) => repair::run(&place, args).await,
             Command::Retain(args) => change::retain(&place, args).await,
             Command::Pin(args) => change::pin(&place, args).await,
             Command::Unpin(args) => change::unpin(&place, args).await,

@@ -19,6 +19,8 @@ const MAX_NAMED_JOBS: usize = 10;
 pub(super) struct Place {
     store: Option<String>,
     job: Option<String>,
+    /// What was named on the command line, and so has to be named again in the next command.
+    named: Vec<String>,
     pub(super) env: Env,
     pub(super) output: Output,
     pub(super) signals: Signals,
@@ -39,17 +41,28 @@ impl Place {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] outside a tokio runtime.
     pub(super) fn new(store: Option<String>, job: Option<String>, output: Output, signals: Signals) -> Result<Self> {
+        let given = [("--store", &store), ("--job", &job)];
+        let named = given.iter().filter_map(|(flag, value)| Some(format!("{flag} {}", quoted(value.as_deref()?))));
+        let named = named.collect();
         let or_env = |given: Option<String>, name| given.or_else(|| std::env::var(name).ok().filter(|v| !v.is_empty()));
         let (store, job) = (or_env(store, "ICECORE_STORE"), or_env(job, "ICECORE_JOB"));
         let env = Env::system()?;
         let limiter = RateLimiter::new(RateLimits::default(), env.clone());
-        Ok(Self { store, job, env, output, signals, limiter })
+        Ok(Self { store, job, named, env, output, signals, limiter })
     }
 
     /// The same place, where bytes move no faster than `limits`.
     pub(super) fn within(mut self, limits: RateLimits) -> Self {
         self.limiter = RateLimiter::new(limits, self.env.clone());
         self
+    }
+
+    /// A command for the same store and job, as one would type it.
+    pub(super) fn command(&self, words: &[String]) -> String {
+        let mut line = vec!["icecore".to_owned()];
+        line.extend(self.named.iter().cloned());
+        line.extend(words.iter().map(|word| quoted(word)));
+        line.join(" ")
     }
 
     /// `store`, within the command's limits.
@@ -134,6 +147,15 @@ impl Job {
     }
 }
 
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+=,".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 /// Opens a store by a path or URL.
 pub(super) fn open_store(named: &str, env: &Env) -> Result<StoreRef> {
     let local = |path: &Path| -> Result<StoreRef> { Ok(Arc::new(LocalStore::open(path, env.clone())?)) };
@@ -189,6 +211,14 @@ fn percent_decoded(path: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell_where_they_have_to_be() {
+        assert_eq!(quoted("job-a/shared/0-1.sst"), "job-a/shared/0-1.sst");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 
     #[tokio::test]
     async fn stores_are_named_by_path_or_url_and_what_is_not_built_in_says_so() {

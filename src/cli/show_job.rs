@@ -1,5 +1,7 @@
 //! `show` without a checkpoint: the job, its owner, and what is in the way of deletions.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::output::{Done, one_line};
@@ -20,6 +22,8 @@ struct JobNode {
     living_owner: Option<String>,
     pins: u64,
     refs: u64,
+    /// Objects that are known to be damaged, and so not shared by later checkpoints.
+    damaged_objects: u64,
     blockers: Vec<BlockerNode>,
     foreign: Vec<String>,
 }
@@ -50,6 +54,7 @@ pub(super) async fn run(place: &Place) -> Result<Done> {
         living_owner: view.epochs.living_owner().map(|epoch| epoch.to_string()),
         pins: view.pins.len() as u64,
         refs: view.refs.len() as u64,
+        damaged_objects: view.distrusted.iter().map(|record| record.object).collect::<BTreeSet<_>>().len() as u64,
         blockers: blockers.collect(),
         foreign: view.foreign.iter().map(ToString::to_string).collect(),
     };
@@ -69,6 +74,12 @@ fn text(node: &JobNode) -> String {
         format!("  owner        {owner}"),
         format!("  held         {}, {}", count(node.pins, "pin"), count(node.refs, "ref")),
     ];
+    if node.damaged_objects > 0 {
+        let damaged = count(node.damaged_objects, "damaged object");
+        lines.push(format!(
+            "  damaged      {damaged}, shared by no later checkpoint; `icecore verify --all` names them"
+        ));
+    }
     if node.uncounted_folders > 0 {
         lines
             .push(format!("  uncounted    {}; `icecore list --all` says why", count(node.uncounted_folders, "folder")));

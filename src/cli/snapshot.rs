@@ -26,7 +26,7 @@ use crate::ownership::JobView;
 use crate::ownership::requests::POLL_INTERVAL_MS;
 use crate::restore::read_checkpoint;
 use crate::rocksfolder::{ReadOptions, RocksFolder};
-use crate::snapshot::{LocalSnapshot, SnapshotStats, Snapshotter, SnapshotterOptions, SubtaskHandle, Trigger};
+use crate::snapshot::{LocalSnapshot, SnapshotStats, Snapshotter, SnapshotterOptions, SubtaskHandle, Trigger, lies_in};
 use crate::task::{FolderOptions, freeze_folder};
 
 const SNAPSHOT: &str = "take a checkpoint";
@@ -140,25 +140,29 @@ async fn take(
             )),
         };
         let error = match uploaded {
-            Ok(handle) => return commit(coordinator, handle, attempt).await,
+            Ok(handle) => match commit(coordinator, handle, attempt).await {
+                Err(error) if error.kind() == ErrorKind::Changed => error,
+                done => return done,
+            },
             Err(error) => error,
         };
-        if error.kind() != ErrorKind::Changed || attempt >= args.attempts {
-            coordinator.abort(trigger.checkpoint, error.message());
-            return Err(match error.kind() {
-                ErrorKind::Changed => gave_up(error, &args.folder, attempt),
-                _ => helped(error),
-            });
+        let was_in_flight = coordinator.abort(trigger.checkpoint, error.message());
+        // Given up under the upload, by a request that told of damage: the next attempt stores that anew.
+        let is_given_up = !was_in_flight && coordinator.over().is_none() && !place.signals.has_come();
+        if error.kind() != ErrorKind::Changed && !is_given_up {
+            return Err(helped(error));
         }
-        coordinator.abort(trigger.checkpoint, error.message());
-        place.output.note(&format!("the database changed ({}); beginning anew", error.message()));
+        if attempt >= args.attempts {
+            return Err(gave_up(error, &args.folder, attempt));
+        }
+        place.output.note(&format!("beginning anew: {}", error.message()));
         attempt += 1;
     }
 }
 
 fn gave_up(error: Error, folder: &Path, attempts: u32) -> Error {
     let message =
-        format!("the database changed at each of {}: {}", count(u64::from(attempts), "attempt"), error.message());
+        format!("something changed at each of {}: {}", count(u64::from(attempts), "attempt"), error.message());
     Error::new(ErrorKind::Changed, SNAPSHOT, message)
         .with_object(folder.display())
         .with_advice(
@@ -174,7 +178,8 @@ async fn commit(
 ) -> Result<(CheckpointFolder, SnapshotStats, u32)> {
     match coordinator.acknowledge(handle).await? {
         Acknowledged::Complete(folder, stats) => Ok((folder, stats, attempts)),
-        Acknowledged::Awaiting(_) | Acknowledged::Discarded(_) => {
+        Acknowledged::Discarded(why) => Err(Error::new(ErrorKind::Changed, SNAPSHOT, why)),
+        Acknowledged::Awaiting(_) => {
             Err(Error::new(ErrorKind::Internal, SNAPSHOT, "the only acknowledgement did not complete the checkpoint"))
         }
     }
@@ -242,7 +247,8 @@ async fn base_files(
     Ok(Some(read_checkpoint(job.store.clone(), Some(folder)).await?.metadata))
 }
 
-/// Lets the snapshotter build on the base, and tells which tables that knows.
+/// Lets the snapshotter build on the base, and tells which tables that knows: not those that are damaged on
+/// the store, which are read again.
 fn remember(
     snapshotter: &Snapshotter,
     trigger: &Trigger,
@@ -253,7 +259,8 @@ fn remember(
     let operator = base.operators.iter().filter(|operator| operator.operator == subtask.operator);
     let part = operator.flat_map(|operator| &operator.subtasks).find(|part| part.index == subtask.index);
     let files: Vec<FileEntry> = part.map(|part| part.files.clone()).unwrap_or_default();
-    let known = files.iter().filter_map(|file| file.identity).collect();
+    let sound = files.iter().filter(|file| !lies_in(file, &trigger.distrusted));
+    let known = sound.filter_map(|file| file.identity).collect();
     if trigger.base == Some(base.folder()) {
         snapshotter.remember(base.folder(), files);
     }

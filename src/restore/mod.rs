@@ -19,4 +19,4 @@ pub use plan::{RestorePlan, RestoreSource};
 pub use staged::StagedFolder;
 #[cfg(feature = "cli")]
 pub(crate) use staged::refuse_content;
-pub use verify::{Damage, VerifyReport, verify_checkpoint, verify_checkpoints};
+pub use verify::{Damage, VerifyReport, verify_checkpoint, verify_checkpoints, verify_objects};

@@ -67,11 +67,27 @@ pub async fn verify_checkpoints(
     limits: TransferLimits,
     progress: &dyn Progress,
 ) -> Result<Vec<VerifyReport>> {
+    verify_objects(env, checkpoints, &|_| true, deep, limits, progress).await
+}
+
+/// As [`verify_checkpoints`], but only the files that lie in objects for which `is_wanted`.
+///
+/// # Errors
+/// As [`verify_checkpoints`].
+pub async fn verify_objects(
+    env: &Env,
+    checkpoints: &[Checkpoint],
+    is_wanted: &(dyn Fn(&StorePath) -> bool + Sync),
+    deep: bool,
+    limits: TransferLimits,
+    progress: &dyn Progress,
+) -> Result<Vec<VerifyReport>> {
     let Some(first) = checkpoints.first() else { return Ok(Vec::new()) };
     let mut needed = Vec::with_capacity(checkpoints.len());
     for checkpoint in checkpoints {
         let files = checkpoint.metadata.files().map(|entry| checkpoint.stored_file(entry));
-        needed.push(files.collect::<Result<HashSet<StoredFile>>>()?);
+        let wanted = files.filter(|file| file.as_ref().map_or(true, |file| is_wanted(&file.object)));
+        needed.push(wanted.collect::<Result<HashSet<StoredFile>>>()?);
     }
     let mut files: Vec<&StoredFile> = needed.iter().flatten().collect::<HashSet<_>>().into_iter().collect();
     files.sort_by(|a, b| (&a.object, a.offset_bytes).cmp(&(&b.object, b.offset_bytes)));
