@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::options::OperatorDescription;
 use super::pending::{Part, Pending};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{JobId, SubtaskName};
@@ -13,12 +14,14 @@ pub const WRITER: &str = concat!("icecore ", env!("CARGO_PKG_VERSION"));
 /// The `_metadata` of a fully acknowledged checkpoint.
 ///
 /// # Errors
-/// [`ErrorKind::SchemaMismatch`] if two subtasks of one operator disagree about a state.
+/// [`ErrorKind::SchemaMismatch`] if two subtasks of one operator disagree about a state;
+/// [`ErrorKind::InvalidInput`] if they do not have all of its key groups between them.
 pub(super) fn assemble(job: &JobId, pending: &Pending) -> Result<CheckpointMetadata> {
     let mut operators = Vec::with_capacity(pending.operators.len());
     for description in &pending.operators {
         let parts: Vec<&Part> =
             pending.parts.values().filter(|part| part.handle.subtask.operator == description.operator).collect();
+        check_covered(description, &parts)?;
         operators.push(OperatorState {
             operator: description.operator.clone(),
             parallelism: description.parallelism,
@@ -42,6 +45,34 @@ pub(super) fn assemble(job: &JobId, pending: &Pending) -> Result<CheckpointMetad
         sources,
         properties: BTreeMap::new(),
     })
+}
+
+/// Refuses parts that leave out a key group, as a restore would (I2): a subtask was made with another
+/// range than its operator's description gives it. That none is there twice the encoding checks.
+fn check_covered(description: &OperatorDescription, parts: &[&Part]) -> Result<()> {
+    let refuse = |message: String| {
+        let error = Error::new(ErrorKind::InvalidInput, "assemble a checkpoint", message);
+        Err(error.with_object(format!("operator {}", description.operator)))
+    };
+    let mut ranges: Vec<_> = parts.iter().filter_map(|part| part.handle.key_groups).collect();
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    if ranges.len() < parts.len() {
+        return refuse("some of its subtasks have key groups and some are folders of unknown keys".to_owned());
+    }
+    ranges.sort_unstable();
+    let mut next = 0;
+    for range in ranges {
+        if u32::from(range.first()) > next {
+            break;
+        }
+        next = u32::from(range.last()) + 1;
+    }
+    if next < description.max_parallelism {
+        return refuse(format!("none of its subtasks has key group {next}"));
+    }
+    Ok(())
 }
 
 /// The union of the subtasks' states: one that has met no key yet may lack a state.

@@ -46,6 +46,10 @@ pub struct TickReport {
     pub timed_out: Vec<CheckpointId>,
     /// A periodic checkpoint that is due: hand it to every subtask.
     pub triggered: Option<Trigger>,
+    /// A periodic checkpoint is due and none will be triggered: more in a row have failed than are
+    /// tolerated. Restart the job's tasks from the newest complete one, then call
+    /// [`Coordinator::restart_tasks`].
+    pub too_many_failures: bool,
 }
 
 /// Coordinates the checkpoints of one job. Cheap to share by [`Arc`].
@@ -344,7 +348,7 @@ impl Coordinator {
 
     fn check_limits(&self, state: &State, kind: CheckpointKind) -> Result<()> {
         let refuse = |message: String| Err(Error::new(ErrorKind::LimitExceeded, "trigger a checkpoint", message));
-        if state.failures_in_a_row > self.options.tolerable_failures {
+        if self.has_too_many_failures(state) {
             let message = format!(
                 "{} checkpoints in a row failed, {} are tolerated",
                 state.failures_in_a_row, self.options.tolerable_failures
@@ -383,8 +387,17 @@ impl Coordinator {
         };
         let timed_out: Vec<CheckpointId> =
             late.into_iter().filter(|id| self.abort(*id, "it took longer than its timeout")).collect();
-        let triggered = if self.is_due(now) { self.trigger(CheckpointKind::Incremental).ok() } else { None };
-        Ok(TickReport { timed_out, triggered })
+        let mut report = TickReport { timed_out, ..TickReport::default() };
+        if self.is_due(now) {
+            report.too_many_failures = self.has_too_many_failures(&self.state.lock());
+            // Otherwise as many as are allowed may be in flight: it stays due.
+            report.triggered = self.trigger(CheckpointKind::Incremental).ok();
+        }
+        Ok(report)
+    }
+
+    fn has_too_many_failures(&self, state: &State) -> bool {
+        state.failures_in_a_row > self.options.tolerable_failures
     }
 
     fn is_due(&self, now: Duration) -> bool {

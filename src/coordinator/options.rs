@@ -22,7 +22,8 @@ pub struct CoordinatorOptions {
     pub timeout: Duration,
     /// How many checkpoints may be in flight at once; savepoints do not count.
     pub max_concurrent: usize,
-    /// How many checkpoints in a row may fail before the job is declared failed.
+    /// How many checkpoints in a row may fail before no more are triggered: the job counts as failed then,
+    /// and its tasks have to be restarted. [`super::TickReport::too_many_failures`] tells.
     pub tolerable_failures: u32,
     /// Which complete checkpoints are kept.
     pub retention: RetentionPolicy,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use icecore::ErrorKind;
 use icecore::coordinator::{Acknowledged, CheckpointListener};
 use icecore::gc::SweepScope;
+use icecore::keygroup::KeyGroupRange;
 use icecore::layout::{CheckpointFolder, CheckpointId};
 use icecore::metadata::{CheckpointKind, Location, SourcePosition};
 use icecore::ownership::JobView;
@@ -252,6 +253,27 @@ async fn a_difference_to_other_files_than_the_bases_is_refused() {
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let error = coordinator.acknowledge(half.upload(&trigger).await.unwrap()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+}
+
+/// A restore refuses a checkpoint of which some key groups are missing, so it must not be reported complete.
+#[tokio::test]
+async fn parts_that_leave_out_a_key_group_make_no_checkpoint() {
+    let world = World::new();
+    let coordinator = world.coordinator(2, keep(5)).await;
+    let (a, b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
+    for (first, second) in [((0, 62), (64, 127)), ((1, 63), (64, 127)), ((0, 63), (64, 126))] {
+        let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
+        for (task, (from, to)) in [(&a, first), (&b, second)] {
+            let mut handle = task.upload(&trigger).await.unwrap();
+            handle.key_groups = KeyGroupRange::new(from, to);
+            match coordinator.acknowledge(handle).await {
+                Ok(acknowledged) => assert_eq!(acknowledged, Acknowledged::Awaiting(1)),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}"),
+            }
+        }
+        assert!(world.counting_ids().await.is_empty(), "{first:?} and {second:?} were taken for all of 128");
+    }
+    checkpoint(&coordinator, &[&a, &b]).await;
 }
 
 #[tokio::test]

@@ -93,6 +93,27 @@ async fn periodic_checkpoints_keep_their_interval_and_the_pause_after_the_last()
 }
 
 #[tokio::test]
+async fn that_periodic_checkpoints_have_ended_for_good_is_told_at_every_tick() {
+    let world = World::new();
+    let options = CoordinatorOptions { interval: Some(10 * SECOND), tolerable_failures: 0, ..keep(5) };
+    let coordinator = world.coordinator(1, options).await;
+    let task = world.task(&coordinator, 0, 1);
+    let first = coordinator.tick().unwrap();
+    assert!(!first.too_many_failures);
+    coordinator.decline(first.triggered.unwrap().checkpoint, &subtask(0), "no");
+    assert!(!coordinator.tick().unwrap().too_many_failures, "none is due yet");
+    for _ in 0..2 {
+        world.time.pass(10 * SECOND);
+        let report = coordinator.tick().unwrap();
+        assert!(report.too_many_failures && report.triggered.is_none(), "{report:?}");
+    }
+    coordinator.restart_tasks(operators(1)).unwrap();
+    let again = coordinator.tick().unwrap();
+    assert!(!again.too_many_failures);
+    finish(&coordinator, &[&task], &again.triggered.unwrap()).await;
+}
+
+#[tokio::test]
 async fn without_an_interval_nothing_is_triggered_by_time() {
     let world = World::new();
     let coordinator = world.coordinator(1, keep(5)).await;

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::folders::Folders;
 use super::resolve::{Found, resolve, write_error};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::StorePath;
 
 /// Deletes `paths`; one answer each, in order.
@@ -62,14 +62,20 @@ fn remove(folders: &Folders, path: &StorePath) -> Result<(PathBuf, bool)> {
     }
 }
 
-/// Syncs `folder`. One that is gone has nothing left to lose: whoever pruned it synced it before.
-fn sync(folders: &Folders, folder: &std::path::Path) -> Result<()> {
-    match std::fs::metadata(folder) {
-        Ok(metadata) if metadata.is_dir() => {}
-        _ => return Ok(()),
+/// Syncs `folder`. If that is gone, somebody pruned it (a deleter that was a moment quicker, a writer that
+/// gave up) and need not have synced it before: then its removal is what has to last, in the folder above.
+fn sync(folders: &Folders, folder: &Path) -> Result<()> {
+    let up_to_root = folder.ancestors().take_while(|above| above.starts_with(&folders.root));
+    for folder in up_to_root {
+        match std::fs::metadata(folder) {
+            Ok(metadata) if metadata.is_dir() => {}
+            _ => continue,
+        }
+        match folders.sync_one(folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            done => return done,
+        }
     }
-    match folders.sync_one(folder) {
-        Err(error) if error.kind() == crate::error::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
+    // There is no store, and so nothing that could come back.
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -21,6 +22,8 @@ struct RecordingDisk {
     root: PathBuf,
     log: Mutex<Vec<String>>,
     failing: Mutex<Option<(&'static str, io::ErrorKind)>>,
+    /// Somebody else, who prunes the folders above a file as soon as it is removed.
+    is_pruned_at_once: AtomicBool,
 }
 
 impl RecordingDisk {
@@ -70,7 +73,12 @@ impl Disk for RecordingDisk {
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.call("unlink", path)?;
-        RealDisk.remove_file(path)
+        RealDisk.remove_file(path)?;
+        let above = path.ancestors().skip(1).take_while(|above| *above != self.root);
+        if self.is_pruned_at_once.load(Ordering::Relaxed) {
+            above.for_each(|above| std::fs::remove_dir(above).unwrap());
+        }
+        Ok(())
     }
     fn remove_empty_folder(&self, folder: &Path) -> io::Result<()> {
         RealDisk.remove_empty_folder(folder)?;
@@ -89,7 +97,8 @@ struct Bench {
 fn bench() -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
-    let disk = Arc::new(RecordingDisk { root: root.clone(), log: Mutex::default(), failing: Mutex::default() });
+    let (log, failing, is_pruned_at_once) = Default::default();
+    let disk = Arc::new(RecordingDisk { root: root.clone(), log, failing, is_pruned_at_once });
     let store = LocalStore::open_on(&root, Env::system().unwrap(), Arc::clone(&disk) as Arc<dyn Disk>).unwrap();
     Bench { _folder: folder, root, disk, store }
 }
@@ -273,6 +282,27 @@ async fn a_delete_of_what_a_crashed_deleter_removed_is_synced() {
     bench.disk.take();
     bench.store.delete(&[path("a/1")]).await.remove(0).unwrap();
     assert_eq!(bench.disk.take(), ["fsync-folder a"]);
+}
+
+/// A writer that gives up prunes the folders that it leaves empty; so does a deleter that was a moment quicker.
+/// Neither has synced them: the file could come back with its folder.
+#[tokio::test]
+async fn a_delete_whose_folder_was_pruned_under_it_is_synced_in_the_folder_above() {
+    for (name, synced) in [("a/b/x", "fsync-folder"), ("x", "fsync-folder")] {
+        let bench = bench();
+        bench.put(name).await.unwrap();
+        bench.disk.take();
+        bench.disk.is_pruned_at_once.store(true, Ordering::Relaxed);
+        bench.store.delete(&[path(name)]).await.remove(0).unwrap();
+        assert_eq!(bench.disk.take(), [format!("unlink {name}").as_str(), synced]);
+    }
+}
+
+#[tokio::test]
+async fn a_delete_in_a_store_that_is_not_there_is_done() {
+    let bench = bench();
+    bench.store.delete(&[path("a/x")]).await.remove(0).unwrap();
+    assert_eq!(bench.disk.take(), [""; 0]);
 }
 
 #[tokio::test]
