@@ -38,6 +38,7 @@ pub(super) fn assemble(job: &JobId, pending: &Pending) -> Result<CheckpointMetad
         triggered_at_unix_ms: pending.trigger.triggered_at_unix_ms,
         max_parallelism: pending.operators.iter().map(|operator| operator.max_parallelism).max().unwrap_or(1),
         writer: WRITER.to_owned(),
+        origin: None,
         operators,
         sources,
         properties: BTreeMap::new(),
