@@ -15,6 +15,7 @@ mod assemble;
 mod chain;
 mod collect;
 mod core;
+mod import;
 mod lifecycle;
 mod listener;
 mod options;
@@ -25,6 +26,7 @@ mod retention;
 
 pub use self::core::{Acknowledged, Coordinator, TickReport};
 pub use chain::CompletedCheckpoint;
+pub use import::Import;
 pub use listener::CheckpointListener;
 pub use options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
 pub use requests::{MAX_DONE_REQUESTS, MAX_REQUESTED_CHECKPOINTS, Wish};

@@ -27,6 +27,8 @@ pub(super) struct Pending {
     pub(super) deadline: Duration,
     pub(super) parts: BTreeMap<SubtaskName, Part>,
     pub(super) sources: Vec<SourcePosition>,
+    /// Its content comes from elsewhere: no subtask takes part, and its failure is none of the job's.
+    pub(super) is_import: bool,
     awaited: usize,
     /// The base's files, held for as long as this checkpoint is in flight.
     base_files: BTreeMap<SubtaskName, FileSet>,
@@ -40,7 +42,13 @@ impl Pending {
         base_files: BTreeMap<SubtaskName, FileSet>,
     ) -> Self {
         let awaited = operators.iter().map(|operator| operator.parallelism as usize).sum();
-        Self { trigger, operators, deadline, parts: BTreeMap::new(), sources: Vec::new(), awaited, base_files }
+        let (parts, sources) = (BTreeMap::new(), Vec::new());
+        Self { trigger, operators, deadline, parts, sources, is_import: false, awaited, base_files }
+    }
+
+    /// One whose content comes from elsewhere.
+    pub(super) fn import(trigger: Trigger, deadline: Duration) -> Self {
+        Self { is_import: true, ..Self::new(trigger, Vec::new(), deadline, BTreeMap::new()) }
     }
 
     /// Whether `subtask` takes part and has not acknowledged yet.
