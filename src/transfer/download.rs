@@ -17,7 +17,7 @@ use crate::store::Store;
 
 /// How much one read asks of the store: little enough to be hashed and written while it is still in a
 /// processor's cache.
-const READ_BYTES: u64 = 1 << 20;
+pub(super) const READ_BYTES: u64 = 1 << 20;
 /// How many reads of one object are under way at once.
 const READS_AHEAD: usize = 2;
 
@@ -138,7 +138,7 @@ pub(super) fn reads<'a>(store: &'a dyn Store, file: &'a StoredFile) -> impl Stre
     stream::iter(ranges).map(move |range| store.read(&file.object, range)).buffered(READS_AHEAD)
 }
 
-fn end_of(file: &StoredFile) -> Result<u64> {
+pub(super) fn end_of(file: &StoredFile) -> Result<u64> {
     file.offset_bytes
         .checked_add(file.size_bytes)
         .ok_or_else(|| Error::corrupt("read object", &file.object, "offset and length overflow"))

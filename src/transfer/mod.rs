@@ -28,7 +28,7 @@ mod progress;
 mod schedule;
 mod upload;
 
-pub use copy::{FailedCopy, copy_object};
+pub use copy::{CopyEnd, FailedCopy, copy_object};
 pub use download::{download, download_to_memory, verify_object};
 pub use hash::{hash_file, read_hashed};
 pub use progress::{NoProgress, Progress};
