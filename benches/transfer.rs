@@ -200,6 +200,7 @@ fn restore(runtime: &Runtime, uploaded: &Uploaded, target: &Path) -> Duration {
         triggered_at_unix_ms: 0,
         max_parallelism: 128,
         writer: "bench".to_owned(),
+        origin: None,
         operators: Vec::new(),
         sources: Vec::new(),
         properties: Default::default(),

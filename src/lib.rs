@@ -78,6 +78,7 @@
 //! | [`state`] | keyed state: value, list, map, reducing, aggregating, timers, over two backends |
 //! | [`snapshot`] | a subtask's uploader: what is new, hash, send, acknowledge |
 //! | [`restore`] | plans, verified fetching, verification |
+//! | [`mod@copy`] | checkpoints and savepoints from one store to another |
 //! | [`store`] | the one door to storage, local folders, and the suite your own store can run |
 //! | [`ownership`], [`gc`] | claims and fencing; plans of deletion: for tools |
 //! | [`registry`], [`metadata`], [`layout`], [`keygroup`], [`rocksfolder`], [`transfer`] | the parts below |
@@ -100,6 +101,7 @@ mod buffers;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod coordinator;
+pub mod copy;
 pub mod env;
 mod error;
 pub mod gc;

@@ -16,8 +16,8 @@ use icecore::layout::{
 };
 use icecore::metadata::{
     Answer, Backend, CheckpointKind, CheckpointMetadata, Claim, Condemned, ControlRecord, Distrust, Encoding, End,
-    FileEntry, FileIdentity, Location, OperatorState, Outcome, Pin, Ref, Request, RequestKind, SourcePosition, Start,
-    StateKind, StateSchema, SubtaskState, TableInfo, decode, encode,
+    FileEntry, FileIdentity, Location, OperatorState, Origin, Outcome, Pin, Ref, Request, RequestKind, SourcePosition,
+    Start, StateKind, StateSchema, SubtaskState, TableInfo, decode, encode,
 };
 use icecore::store::StorePath;
 
@@ -75,6 +75,7 @@ fn tiny() -> CheckpointMetadata {
         triggered_at_unix_ms: 1_700_000_000_000,
         max_parallelism: 128,
         writer: "icecore 0.1.0".to_owned(),
+        origin: None,
         operators: vec![OperatorState {
             operator: OperatorId::new("sum").unwrap(),
             parallelism: 1,
@@ -209,6 +210,12 @@ fn everything() -> CheckpointMetadata {
     }
 }
 
+/// The example as another store holds a copy of it, in a job of another name.
+fn copied() -> CheckpointMetadata {
+    let origin = Some(Origin { job: tiny().job, folder: tiny().folder() });
+    CheckpointMetadata { job: JobId::new("b").unwrap(), epoch: epoch(4), origin, ..tiny() }
+}
+
 fn fixtures() -> Vec<Fixture> {
     let request = |kind| Request { uid: Uid(9), kind, argument: "6".to_owned(), created_at_unix_ms: 1_700_000_000_003 };
     let uid = Uid(9);
@@ -218,6 +225,7 @@ fn fixtures() -> Vec<Fixture> {
         metadata("metadata-everything", everything()),
         metadata("metadata-full", all_of(CheckpointKind::Full)),
         metadata("metadata-savepoint", all_of(CheckpointKind::Savepoint)),
+        metadata("metadata-copied", copied()),
         control(
             "claim",
             Claim {

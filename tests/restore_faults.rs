@@ -351,7 +351,7 @@ async fn loses_a_race(
     meanwhile: impl AsyncFnOnce(),
 ) -> icecore::Error {
     let slow = FaultyStore::new(target.clone());
-    let gate = slow.park(Rule::on(Step::Create).always());
+    let gate = slow.park(Rule::on(Step::Put).path_contains("operator-").always());
     let slow: StoreRef = slow;
     let winner = async {
         gate.reached().await;

@@ -95,6 +95,8 @@ pub(super) enum Command {
     /// Copy a checkpoint, whole and verified, to a folder of your own
     #[command(visible_alias = "savepoint")]
     Export(ExportArgs),
+    /// Copy checkpoints of a job, or a savepoint, to another store: what that lacks, verified, restartable
+    Copy(CopyArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -323,6 +325,40 @@ pub(super) struct ExportArgs {
     pub checkpoint: String,
     /// The folder to make, outside any job's
     pub target: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CopyArgs {
+    /// The store to copy from, named as for --store. --job names the job
+    pub from: String,
+    /// The store to copy to
+    pub to: String,
+    /// Only this checkpoint (a number, a folder's name, or `latest`); may be given several times
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub checkpoint: Vec<String>,
+    /// What the job is called at the target, if not the same
+    #[arg(long, value_name = "ID")]
+    pub to_job: Option<String>,
+    /// Only say what would be copied
+    #[arg(long)]
+    pub dry_run: bool,
+    /// After a damaged checkpoint go on with the others
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Copy also what cannot keep its number, or stands beside another job's state: it becomes the newest there
+    #[arg(long)]
+    pub on_top: bool,
+    /// Pin at the target what is pinned at the source
+    #[arg(long)]
+    pub pins: bool,
+    /// Copy the savepoint at this path of the source instead
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["checkpoint", "to_job", "keep_going", "on_top", "pins"])]
+    pub savepoint: Option<String>,
+    /// Where the savepoint goes, if not to the same path
+    #[arg(long, value_name = "PATH", requires = "savepoint")]
+    pub to_path: Option<String>,
+    #[command(flatten)]
+    pub owner: OwnerArgs,
 }
 
 #[cfg(test)]

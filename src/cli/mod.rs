@@ -10,6 +10,8 @@
 
 mod args;
 mod change;
+mod copy;
+mod copy_report;
 mod diff;
 mod du;
 mod exit;
@@ -124,6 +126,7 @@ async fn perform(cli: Cli, output: Output) -> Result<Done> {
             Command::Unpin(args) => change::unpin(&place, args).await,
             Command::Gc(args) => change::gc(&place, args).await,
             Command::Export(args) => export::run(&place, args).await,
+            Command::Copy(args) => copy::run(&place, args).await,
             Command::Completions { .. } => Err(Error::new(ErrorKind::Internal, "run", "completions were printed")),
         }
     };

@@ -54,7 +54,7 @@ pub(super) async fn ask_or_claim(place: &Place, job: &Job, wish: &Wish, args: Ow
     }
 }
 
-/// Claims the job for a snapshot, once no owner is alive: one that answers is waited for.
+/// Claims the job for a command that no owner does in its stead, once none is alive: one that answers is waited for.
 ///
 /// # Errors
 /// [`ErrorKind::Fenced`] if the owner is alive still after `args.wait`; as [`Coordinator::start`].
@@ -76,7 +76,7 @@ pub(super) async fn claim_when_free(
         }
         if place.env.clock.monotonic() >= deadline {
             let message = format!("its owner is alive: {}", describe(job, owner).await);
-            return Err(Error::new(ErrorKind::Fenced, "take a checkpoint", message)
+            return Err(Error::new(ErrorKind::Fenced, "claim the job", message)
                 .with_object(format!("job {}", job.layout.job()))
                 .with_advice("wait until it ends; --take-over fences it"));
         }
@@ -175,6 +175,18 @@ pub(super) async fn release(coordinator: &Coordinator) {
     };
     if let Err(error) = ended {
         tracing::warn!(%error, "could not end the tenure; the next owner waits for it");
+    }
+}
+
+/// Answers other commands while this one works as the owner. Ends with the tenure only.
+pub(super) async fn serve(place: &Place, coordinator: &Coordinator) -> Error {
+    loop {
+        place.env.runtime.sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
+        match coordinator.serve_requests().await {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::OutcomeUnknown) => return error,
+            Err(error) => tracing::warn!(%error, "could not answer a request"),
+        }
     }
 }
 

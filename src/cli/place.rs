@@ -99,10 +99,17 @@ impl Place {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if there are several; [`ErrorKind::NotFound`] if there is none.
     pub(super) async fn job(&self) -> Result<Job> {
-        if self.job.is_some() {
-            return self.new_job();
+        self.job_on(self.store()?).await
+    }
+
+    /// The job that was named, or the only one of `store`.
+    ///
+    /// # Errors
+    /// As [`Self::job`].
+    pub(super) async fn job_on(&self, store: StoreRef) -> Result<Job> {
+        if let Some(named) = &self.job {
+            return Ok(Job { store, layout: JobLayout::new(JobId::new(named)?)? });
         }
-        let store = self.store()?;
         let children = store.list_children(None).await?;
         let jobs: Vec<JobId> = children.iter().filter_map(|child| JobLayout::job_of_folder(&child.name)).collect();
         match jobs.as_slice() {

@@ -29,6 +29,9 @@ struct CheckpointNode {
     kind: &'static str,
     triggered_at_unix_ms: u64,
     writer: String,
+    /// Of a copy: whose state it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<OriginNode>,
     metadata_path: String,
     max_parallelism: u32,
     sources: Vec<SourceNode>,
@@ -36,6 +39,13 @@ struct CheckpointNode {
     files: u64,
     size_bytes: u64,
     operators: Vec<OperatorNode>,
+}
+
+#[derive(Debug, Serialize)]
+struct OriginNode {
+    job: String,
+    checkpoint: u64,
+    folder: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -147,6 +157,11 @@ fn checkpoint_node(checkpoint: &Checkpoint, args: &ShowArgs) -> Result<Checkpoin
         kind: kind_name(metadata.kind),
         triggered_at_unix_ms: metadata.triggered_at_unix_ms,
         writer: metadata.writer.clone(),
+        origin: metadata.origin.as_ref().map(|origin| OriginNode {
+            job: origin.job.to_string(),
+            checkpoint: origin.folder.checkpoint.0,
+            folder: origin.folder.to_string(),
+        }),
         metadata_path: checkpoint
             .folder
             .as_ref()
@@ -285,7 +300,10 @@ fn text_of(node: &CheckpointNode) -> String {
     );
     tree.text = format!("{}\n", one_line(&heading));
     let further = node.sources.len() + node.operators.len();
-    let writer = format!("_metadata  {}  by {}", node.metadata_path, node.writer);
+    let mut writer = format!("_metadata  {}  by {}", node.metadata_path, node.writer);
+    if let Some(origin) = &node.origin {
+        writer += &format!("; copied from {} of job {}", origin.folder, origin.job);
+    }
     tree.line("", further == 0 && node.properties.is_empty(), &writer);
     if !node.properties.is_empty() {
         tree.line("", further == 0, &format!("properties  {}", node.properties.join(", ")));

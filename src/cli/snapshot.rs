@@ -8,13 +8,12 @@
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::args::SnapshotArgs;
 use super::output::Done;
-use super::owner::{Claimant, claim_when_free, release};
+use super::owner::{Claimant, claim_when_free, release, serve};
 use super::place::{Job, Place};
 use super::progress::Bar;
 use super::text::{count, duration, size};
@@ -23,7 +22,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, OperatorId, SubtaskName};
 use crate::metadata::{Backend, CheckpointKind, CheckpointMetadata, FileEntry, FileIdentity};
 use crate::ownership::JobView;
-use crate::ownership::requests::POLL_INTERVAL_MS;
 use crate::restore::read_checkpoint;
 use crate::rocksfolder::{ReadOptions, RocksFolder};
 use crate::snapshot::{LocalSnapshot, SnapshotStats, Snapshotter, SnapshotterOptions, SubtaskHandle, Trigger, lies_in};
@@ -181,18 +179,6 @@ async fn commit(
         Acknowledged::Discarded(why) => Err(Error::new(ErrorKind::Changed, SNAPSHOT, why)),
         Acknowledged::Awaiting(_) => {
             Err(Error::new(ErrorKind::Internal, SNAPSHOT, "the only acknowledgement did not complete the checkpoint"))
-        }
-    }
-}
-
-/// Answers commands while the upload runs. Ends with the tenure only.
-async fn serve(place: &Place, coordinator: &Coordinator) -> Error {
-    loop {
-        place.env.runtime.sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
-        match coordinator.serve_requests().await {
-            Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::OutcomeUnknown) => return error,
-            Err(error) => tracing::warn!(%error, "could not answer a request"),
         }
     }
 }

@@ -116,6 +116,7 @@ impl Coordinator {
             old.succession.successor = Some(next.epoch());
             // A process uses a number once, whatever became of the checkpoint.
             new.next_id = new.next_id.max(old.next_id);
+            new.least_id = new.least_id.max(old.least_id);
             new.generation = old.generation;
             new.failures_in_a_row = old.failures_in_a_row;
             (new.last_trigger, new.last_end) = (old.last_trigger, old.last_end);

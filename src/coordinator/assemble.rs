@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::options::OperatorDescription;
 use super::pending::{Part, Pending};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{JobId, SubtaskName};
+use crate::keygroup::KeyGroupRange;
+use crate::layout::{JobId, OperatorId, SubtaskName};
 use crate::metadata::{CheckpointMetadata, OperatorState, StateSchema, SubtaskState};
 
 /// What this build calls itself in the checkpoints it writes.
@@ -21,7 +21,8 @@ pub(super) fn assemble(job: &JobId, pending: &Pending) -> Result<CheckpointMetad
     for description in &pending.operators {
         let parts: Vec<&Part> =
             pending.parts.values().filter(|part| part.handle.subtask.operator == description.operator).collect();
-        check_covered(description, &parts)?;
+        let ranges = parts.iter().map(|part| part.handle.key_groups);
+        check_covered(&description.operator, description.max_parallelism, ranges)?;
         operators.push(OperatorState {
             operator: description.operator.clone(),
             parallelism: description.parallelism,
@@ -41,24 +42,41 @@ pub(super) fn assemble(job: &JobId, pending: &Pending) -> Result<CheckpointMetad
         triggered_at_unix_ms: pending.trigger.triggered_at_unix_ms,
         max_parallelism: pending.operators.iter().map(|operator| operator.max_parallelism).max().unwrap_or(1),
         writer: WRITER.to_owned(),
+        origin: None,
         operators,
         sources,
         properties: BTreeMap::new(),
     })
 }
 
+/// Refuses a checkpoint of elsewhere that leaves out a key group, as one that is taken here would be.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] if the subtasks of an operator do not have all of its key groups between them.
+pub(crate) fn check_key_groups(metadata: &CheckpointMetadata) -> Result<()> {
+    metadata.operators.iter().try_for_each(|operator| {
+        let ranges = operator.subtasks.iter().map(|part| part.key_groups);
+        check_covered(&operator.operator, operator.max_parallelism, ranges)
+    })
+}
+
 /// Refuses parts that leave out a key group, as a restore would (I2): a subtask was made with another
 /// range than its operator's description gives it. That none is there twice the encoding checks.
-fn check_covered(description: &OperatorDescription, parts: &[&Part]) -> Result<()> {
+fn check_covered(
+    operator: &OperatorId,
+    max_parallelism: u32,
+    parts: impl ExactSizeIterator<Item = Option<KeyGroupRange>>,
+) -> Result<()> {
     let refuse = |message: String| {
         let error = Error::new(ErrorKind::InvalidInput, "assemble a checkpoint", message);
-        Err(error.with_object(format!("operator {}", description.operator)))
+        Err(error.with_object(format!("operator {operator}")))
     };
-    let mut ranges: Vec<_> = parts.iter().filter_map(|part| part.handle.key_groups).collect();
+    let count = parts.len();
+    let mut ranges: Vec<_> = parts.flatten().collect();
     if ranges.is_empty() {
         return Ok(());
     }
-    if ranges.len() < parts.len() {
+    if ranges.len() < count {
         return refuse("some of its subtasks have key groups and some are folders of unknown keys".to_owned());
     }
     ranges.sort_unstable();
@@ -69,7 +87,7 @@ fn check_covered(description: &OperatorDescription, parts: &[&Part]) -> Result<(
         }
         next = u32::from(range.last()) + 1;
     }
-    if next < description.max_parallelism {
+    if next < max_parallelism {
         return refuse(format!("none of its subtasks has key group {next}"));
     }
     Ok(())

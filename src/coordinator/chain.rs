@@ -20,7 +20,7 @@ pub struct CompletedCheckpoint {
     pub kind: CheckpointKind,
     /// When it was triggered.
     pub triggered_at_unix_ms: u64,
-    /// What it took; zero for one that an earlier tenure wrote.
+    /// What it took; zero for one that an earlier tenure wrote, or that was taken elsewhere.
     pub stats: SnapshotStats,
     pub(super) files: BTreeMap<SubtaskName, FileSet>,
 }
@@ -57,6 +57,11 @@ impl Chain {
     /// The chain of a rebuilt registry.
     pub(super) fn new(head: BTreeMap<SubtaskName, FileSet>, since: HashMap<Tenant, CheckpointId>) -> Self {
         Self { head, since }
+    }
+
+    /// The newest registered checkpoint's files.
+    pub(super) fn head(&self) -> &BTreeMap<SubtaskName, FileSet> {
+        &self.head
     }
 
     /// The step from the head to `next`. The head stays: the registry may refuse the step.

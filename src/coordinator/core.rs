@@ -72,7 +72,11 @@ pub struct Coordinator {
 pub(super) struct State {
     pub(super) operators: Vec<OperatorDescription>,
     pub(super) generation: u64,
+    /// What the next trigger takes.
     pub(super) next_id: u64,
+    /// The smallest id that a checkpoint of elsewhere may keep: above what counts, and above every one
+    /// that this tenure has taken (R2).
+    pub(super) least_id: u64,
     pub(super) pending: BTreeMap<CheckpointId, Pending>,
     pub(super) completed: BTreeMap<CheckpointFolder, CompletedCheckpoint>,
     pub(super) chain: Chain,
@@ -162,6 +166,7 @@ impl Coordinator {
             operators,
             generation: 1,
             next_id: tenure.next_checkpoint().0.max(1),
+            least_id: tenure.least_checkpoint().0.max(1),
             pending: BTreeMap::new(),
             completed,
             chain,
@@ -200,6 +205,19 @@ impl Coordinator {
         self.tenure.over()
     }
 
+    /// The store that the job lies on.
+    pub fn store(&self) -> &StoreRef {
+        &self.store
+    }
+
+    /// Fails if the tenure is known to be over. Asks the store nothing.
+    ///
+    /// # Errors
+    /// The tenure's end.
+    pub fn check(&self) -> Result<()> {
+        self.tenure.check()
+    }
+
     /// Where the job's objects lie.
     pub fn layout(&self) -> &JobLayout {
         &self.layout
@@ -218,6 +236,11 @@ impl Coordinator {
     /// Complete checkpoints and savepoints, oldest first.
     pub fn completed(&self) -> Vec<CompletedCheckpoint> {
         self.state.lock().completed.values().cloned().collect()
+    }
+
+    /// What counts, as this tenure knows it now.
+    pub async fn view(&self) -> JobView {
+        self.view.lock().await.clone()
     }
 
     /// The newest complete checkpoint, read and decoded: what a recovery restores.
@@ -313,7 +336,6 @@ impl Coordinator {
         place: impl FnOnce(CheckpointFolder) -> Result<StorePath>,
     ) -> Result<Trigger> {
         self.tenure.check()?;
-        let now = self.env.clock.monotonic();
         let mut state = self.state.lock();
         self.check_limits(&state, kind)?;
         let checkpoint = CheckpointId(state.next_id);
@@ -321,8 +343,6 @@ impl Coordinator {
         if state.pending.values().any(|pending| pending.trigger.folder == folder) {
             return Err(occupied(&folder, "another savepoint is on its way there"));
         }
-        state.next_id = state.next_id.saturating_add(1);
-        self.registry.begin_pending(checkpoint)?;
         let base = match kind {
             CheckpointKind::Incremental => state.newest_incremental(),
             _ => None,
@@ -338,12 +358,27 @@ impl Coordinator {
             folder,
             triggered_at_unix_ms: self.env.clock.unix_time_ms(),
         };
-        let deadline = now.saturating_add(self.options.timeout);
-        let changes = state.distrust.changes;
-        let pending = Pending::new(trigger.clone(), state.operators.clone(), deadline, base_files, changes);
-        state.pending.insert(checkpoint, pending);
-        state.last_trigger = Some(now);
+        let (operators, changes) = (state.operators.clone(), state.distrust.changes);
+        let pending = |deadline| Pending::new(trigger.clone(), operators, deadline, base_files, changes);
+        self.admit(&mut state, &trigger, pending)?;
         Ok(trigger)
+    }
+
+    /// K1: takes the trigger's id, which is used for nothing else from here on (R2).
+    pub(super) fn admit(
+        &self,
+        state: &mut State,
+        trigger: &Trigger,
+        pending: impl FnOnce(Duration) -> Pending,
+    ) -> Result<()> {
+        let (checkpoint, now) = (trigger.checkpoint, self.env.clock.monotonic());
+        let after = checkpoint.0.saturating_add(1);
+        state.next_id = state.next_id.max(after);
+        state.least_id = state.least_id.max(after);
+        self.registry.begin_pending(checkpoint)?;
+        state.pending.insert(checkpoint, pending(now.saturating_add(self.options.timeout)));
+        state.last_trigger = Some(now);
+        Ok(())
     }
 
     fn check_limits(&self, state: &State, kind: CheckpointKind) -> Result<()> {
@@ -355,10 +390,7 @@ impl Coordinator {
             );
             return refuse(message).map_err(|error: Error| error.with_advice("restart the job's tasks"));
         }
-        let all = state.pending.len();
-        if all >= MAX_CONCURRENT_CHECKPOINTS {
-            return refuse(format!("{all} are in flight, savepoints included, no more are allowed"));
-        }
+        check_room(state)?;
         let in_flight = state.pending.values().filter(|p| p.trigger.kind != CheckpointKind::Savepoint).count();
         if kind != CheckpointKind::Savepoint && in_flight >= self.options.max_concurrent {
             return refuse(format!("{in_flight} are in flight, no more are allowed"));
@@ -416,6 +448,16 @@ impl Coordinator {
         let _one_at_a_time = self.view.lock().await;
         self.tenure.end().await
     }
+}
+
+/// How many there may be in flight, of whatever kind.
+pub(super) fn check_room(state: &State) -> Result<()> {
+    let all = state.pending.len();
+    if all < MAX_CONCURRENT_CHECKPOINTS {
+        return Ok(());
+    }
+    let message = format!("{all} are in flight, savepoints included, no more are allowed");
+    Err(Error::new(ErrorKind::LimitExceeded, "trigger a checkpoint", message))
 }
 
 fn occupied(path: &StorePath, why: &str) -> Error {

@@ -1,19 +1,21 @@
 //! How a checkpoint in flight ends: acknowledged and committed, declined, aborted.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::assemble::assemble;
-use super::chain::{CompletedCheckpoint, shared_name};
+use super::assemble::{assemble, check_key_groups};
+use super::chain::{CompletedCheckpoint, files_of, shared_name};
 use super::core::{Acknowledged, Committing, Coordinator};
 use super::pending::Pending;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId, METADATA_NAME, SubtaskName};
-use crate::metadata::{self, CheckpointKind, Location};
+use crate::metadata::{self, CheckpointKind, CheckpointMetadata, FileEntry, Location};
 use crate::ownership::JobView;
 use crate::registry::ObjectStatus;
-use crate::snapshot::SubtaskHandle;
+use crate::snapshot::{FileSet, SnapshotStats, SubtaskHandle};
 use crate::store::StorePath;
 
 impl Coordinator {
@@ -38,17 +40,28 @@ impl Coordinator {
                 return Err(error);
             }
         };
+        let (folder, stats) = self.complete(pending, None).await?;
+        Ok(Acknowledged::Complete(folder, stats))
+    }
+
+    /// K3-K5 for a checkpoint that is in `committing` and whose content is all there: that of its parts, or
+    /// what was `imported`.
+    pub(super) async fn complete(
+        &self,
+        pending: Box<Pending>,
+        imported: Option<CheckpointMetadata>,
+    ) -> Result<(CheckpointFolder, SnapshotStats)> {
         // Dropped on the way, this future leaves no checkpoint behind that never ends.
         let mut unfinished = Unfinished {
             coordinator: self,
             pending,
-            reason: "its acknowledgement was cancelled".into(),
+            reason: "its commit was cancelled".into(),
             is_blameless: false,
             may_be_there: false,
         };
         let mut view = self.view.lock().await;
         let Unfinished { pending, may_be_there, .. } = &mut unfinished;
-        let completed = match self.commit(pending, &mut view, may_be_there).await {
+        let completed = match self.commit(pending, imported, &mut view, may_be_there).await {
             Ok(completed) => completed,
             Err(error) => {
                 error.message().clone_into(&mut unfinished.reason);
@@ -62,7 +75,7 @@ impl Coordinator {
         }
         drop(unfinished);
         self.retain(&mut view).await;
-        Ok(Acknowledged::Complete(folder, stats))
+        Ok((folder, stats))
     }
 
     /// The checkpoint is complete on the store and unknown to the registry, which might free what it
@@ -114,7 +127,7 @@ impl Coordinator {
         let is_savepoint = pending.trigger.kind == CheckpointKind::Savepoint;
         state.leftovers.add((!is_savepoint).then(|| pending.trigger.checkpoint_folder()), unreferenced);
         state.last_end = Some(self.env.clock.monotonic());
-        if is_failure && !is_savepoint {
+        if is_failure && !is_savepoint && !pending.is_import {
             state.failures_in_a_row = state.failures_in_a_row.saturating_add(1);
         }
     }
@@ -155,12 +168,17 @@ impl Coordinator {
 
     /// Refuses files that lie where nobody keeps them: the checkpoint could not be restored (I1). To
     /// be asked under the view's lock, under which nothing is condemned before the registration.
-    fn check_objects(&self, kind: CheckpointKind, handle: &SubtaskHandle) -> Result<()> {
-        for entry in &handle.added {
+    fn check_objects<'a>(
+        &self,
+        kind: CheckpointKind,
+        subtask: impl Display,
+        files: impl IntoIterator<Item = &'a FileEntry>,
+    ) -> Result<()> {
+        for entry in files {
             let Location::InRoot(path) = &entry.location else { continue };
             let refuse = |message: &str| {
                 let error = Error::new(ErrorKind::InvalidInput, "acknowledge a checkpoint", message);
-                Err(error.with_object(format!("{} of {}", entry.local_name, handle.subtask)))
+                Err(error.with_object(format!("{} of {subtask}", entry.local_name)))
             };
             if kind != CheckpointKind::Incremental {
                 return refuse("it lies outside of a checkpoint that stands on its own");
@@ -185,20 +203,36 @@ impl Coordinator {
         Ok(())
     }
 
+    /// What the checkpoint says, and all its files.
+    fn content(&self, pending: &Pending, imported: Option<CheckpointMetadata>) -> Result<Content> {
+        if let Some(metadata) = imported {
+            check_key_groups(&metadata)?;
+            for operator in &metadata.operators {
+                self.check_objects(metadata.kind, &operator.operator, operator.files())?;
+            }
+            let files = files_of(&metadata, self.state.lock().chain.head());
+            return Ok((metadata, files));
+        }
+        for part in pending.parts.values() {
+            self.check_objects(pending.trigger.kind, &part.handle.subtask, &part.handle.added)?;
+        }
+        let files = pending.parts.iter().map(|(subtask, part)| (subtask.clone(), part.files.clone()));
+        Ok((assemble(self.layout.job(), pending)?, files.collect()))
+    }
+
     /// `may_be_there` is set as soon as a savepoint's index may have landed.
     async fn commit(
         &self,
         pending: &Pending,
+        imported: Option<CheckpointMetadata>,
         view: &mut JobView,
         may_be_there: &mut bool,
     ) -> Result<CompletedCheckpoint> {
         if pending.trigger.kind == CheckpointKind::Incremental {
             self.state.lock().check_distrust(pending.distrust_changes)?;
         }
-        for part in pending.parts.values() {
-            self.check_objects(pending.trigger.kind, &part.handle)?;
-        }
-        let metadata = Arc::new(assemble(self.layout.job(), pending)?);
+        let (metadata, files) = self.content(pending, imported)?;
+        let metadata = Arc::new(metadata);
         let encoding = metadata.clone();
         let bytes = Bytes::from(self.env.blocking(move || metadata::encode(&encoding)).await??);
         let (folder, size_bytes) = (metadata.folder(), bytes.len() as u64);
@@ -217,7 +251,7 @@ impl Coordinator {
             kind: metadata.kind,
             triggered_at_unix_ms: metadata.triggered_at_unix_ms,
             stats: pending.stats(),
-            files: pending.parts.iter().map(|(subtask, part)| (subtask.clone(), part.files.clone())).collect(),
+            files,
         })
     }
 
@@ -315,6 +349,8 @@ impl Drop for Unfinished<'_> {
         }
     }
 }
+
+type Content = (CheckpointMetadata, BTreeMap<SubtaskName, FileSet>);
 
 enum Progress {
     Done(Acknowledged),

@@ -17,6 +17,7 @@ mod chain;
 mod collect;
 mod core;
 mod distrust;
+mod import;
 mod lifecycle;
 mod listener;
 mod options;
@@ -28,8 +29,10 @@ mod supervisor;
 
 pub use self::core::{Acknowledged, Coordinator, TickReport};
 pub use again::ClaimedAgain;
+pub(crate) use assemble::check_key_groups;
 pub use chain::CompletedCheckpoint;
 pub use distrust::{Distrusted, MAX_DISTRUST_RECORDS};
+pub use import::Import;
 pub use listener::CheckpointListener;
 pub use options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
 pub use requests::{MAX_DONE_REQUESTS, MAX_REQUESTED_CHECKPOINTS, MAX_REQUESTED_OBJECTS, Wish};

@@ -27,6 +27,8 @@ pub(super) struct Pending {
     pub(super) deadline: Duration,
     pub(super) parts: BTreeMap<SubtaskName, Part>,
     pub(super) sources: Vec<SourcePosition>,
+    /// Its content comes from elsewhere: no subtask takes part, and its failure is none of the job's.
+    pub(super) is_import: bool,
     awaited: usize,
     /// How often damage had been found when it was triggered.
     pub(super) distrust_changes: u64,
@@ -44,7 +46,12 @@ impl Pending {
     ) -> Self {
         let awaited = operators.iter().map(|operator| operator.parallelism as usize).sum();
         let (parts, sources) = (BTreeMap::new(), Vec::new());
-        Self { trigger, operators, deadline, parts, sources, awaited, distrust_changes, base_files }
+        Self { trigger, operators, deadline, parts, sources, is_import: false, awaited, distrust_changes, base_files }
+    }
+
+    /// One whose content comes from elsewhere.
+    pub(super) fn import(trigger: Trigger, deadline: Duration, distrust_changes: u64) -> Self {
+        Self { is_import: true, ..Self::new(trigger, Vec::new(), deadline, BTreeMap::new(), distrust_changes) }
     }
 
     /// Whether `subtask` takes part and has not acknowledged yet.

@@ -15,7 +15,9 @@ use super::limits::{
     SEGMENT_FILES,
 };
 use super::model::{CheckpointMetadata, FileEntry, Location, OperatorState, SourcePosition, StateSchema, SubtaskState};
-use super::names::{epoch, epoch_to_wire, hash, job, key_groups, key_groups_to_wire, name_fault};
+use super::names::{
+    epoch, epoch_to_wire, hash, job, key_groups, key_groups_to_wire, name_fault, origin, origin_to_wire,
+};
 use super::numbers::SegmentPlace;
 use super::wire::body;
 use super::{check, numbers, wire};
@@ -50,6 +52,7 @@ pub(super) fn encode_unchecked(value: &CheckpointMetadata) -> Result<Vec<u8>> {
         triggered_at_unix_ms: value.triggered_at_unix_ms,
         max_parallelism: value.max_parallelism,
         writer: value.writer.clone(),
+        origin: value.origin.as_ref().map(origin_to_wire),
     };
     wire::put_message(&mut out, body::CHECKPOINT, &checkpoint);
     let mut scratch = Vec::new();
@@ -178,6 +181,7 @@ impl<'a> Reader<'a> {
             triggered_at_unix_ms: message.triggered_at_unix_ms,
             max_parallelism: message.max_parallelism,
             writer: message.writer,
+            origin: message.origin.map(origin).transpose()?,
             operators: Vec::new(),
             sources: Vec::new(),
             properties: BTreeMap::new(),

@@ -33,6 +33,6 @@ pub use control::{
 pub use frame::{Format, HEADER_BYTES, TRAILER_BYTES};
 pub(crate) use model::total_bytes;
 pub use model::{
-    Backend, CheckpointKind, CheckpointMetadata, Encoding, FileEntry, FileIdentity, Location, OperatorState,
+    Backend, CheckpointKind, CheckpointMetadata, Encoding, FileEntry, FileIdentity, Location, OperatorState, Origin,
     SourcePosition, StateKind, StateSchema, SubtaskState, TableInfo,
 };

@@ -1,6 +1,7 @@
 //! What a `_metadata` says, as Rust values.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::keygroup::KeyGroupRange;
@@ -31,6 +32,22 @@ pub enum Backend {
     RocksDbFolder,
 }
 
+/// Which checkpoint of which job a state was taken for. The random uid in its epoch makes it another than
+/// every checkpoint that was ever taken elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The job.
+    pub job: JobId,
+    /// The checkpoint, and the tenure that took it.
+    pub folder: CheckpointFolder,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of job {}", self.folder, self.job)
+    }
+}
+
 /// Everything about one checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointMetadata {
@@ -48,6 +65,8 @@ pub struct CheckpointMetadata {
     pub max_parallelism: u32,
     /// The writer's name and version, such as `icecore 0.1.0`.
     pub writer: String,
+    /// Of a copy: the checkpoint whose state this is. `None`: the state was taken for this very one.
+    pub origin: Option<Origin>,
     /// The state, operator by operator, sorted by id.
     pub operators: Vec<OperatorState>,
     /// Where every source stood, sorted by source and split.
@@ -62,9 +81,14 @@ impl CheckpointMetadata {
         CheckpointFolder { checkpoint: self.checkpoint, epoch: self.epoch }
     }
 
+    /// The checkpoint for which this state was taken: the same for every copy of it, on whatever store.
+    pub fn identity(&self) -> Origin {
+        self.origin.clone().unwrap_or_else(|| Origin { job: self.job.clone(), folder: self.folder() })
+    }
+
     /// Every file of every subtask.
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
-        self.operators.iter().flat_map(|operator| operator.subtasks.iter()).flat_map(|subtask| subtask.files.iter())
+        self.operators.iter().flat_map(OperatorState::files)
     }
 }
 
@@ -87,6 +111,13 @@ pub struct OperatorState {
     pub states: Vec<StateSchema>,
     /// Its subtasks, sorted by index.
     pub subtasks: Vec<SubtaskState>,
+}
+
+impl OperatorState {
+    /// Every file of its subtasks.
+    pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.subtasks.iter().flat_map(|subtask| subtask.files.iter())
+    }
 }
 
 /// What a named state holds. A restore compares it with what the program asks for.

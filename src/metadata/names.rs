@@ -1,6 +1,7 @@
 //! Epochs, folders, hold names, hashes and ranges: the parts that several messages share.
 
 use super::fault::{Checked, Fault};
+use super::model::Origin;
 use super::wire;
 use crate::error::Error;
 use crate::keygroup::{KeyGroup, KeyGroupRange};
@@ -54,6 +55,15 @@ pub(super) fn folder_to_wire(folder: CheckpointFolder) -> wire::Folder {
 
 pub(super) fn folder(wire: wire::Folder) -> Checked<CheckpointFolder> {
     Ok(CheckpointFolder { checkpoint: CheckpointId(wire.checkpoint), epoch: epoch(wire.epoch)? })
+}
+
+pub(super) fn origin_to_wire(origin: &Origin) -> wire::Origin {
+    wire::Origin { job: origin.job.as_str().to_owned(), folder: Some(folder_to_wire(origin.folder)) }
+}
+
+pub(super) fn origin(wire: wire::Origin) -> Checked<Origin> {
+    let read = || Ok(Origin { job: job(&wire.job)?, folder: folder(present("the checkpoint", wire.folder)?)? });
+    read().map_err(|fault: Fault| fault.within("origin"))
 }
 
 pub(super) fn hold_to_wire(name: RefName) -> wire::HoldName {

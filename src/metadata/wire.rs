@@ -73,6 +73,16 @@ pub(super) struct Checkpoint {
     pub max_parallelism: u32,
     #[prost(string, tag = "7")]
     pub writer: String,
+    #[prost(message, optional, tag = "8")]
+    pub origin: Option<Origin>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Origin {
+    #[prost(string, tag = "1")]
+    pub job: String,
+    #[prost(message, optional, tag = "2")]
+    pub folder: Option<Folder>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -46,7 +46,10 @@ pub struct Tenure {
 
 struct State {
     over: Option<TenureEnd>,
-    next_checkpoint: CheckpointId,
+    /// No smaller id may be used.
+    least_checkpoint: CheckpointId,
+    /// No smaller id was in sight at the claim.
+    unseen_checkpoint: CheckpointId,
 }
 
 /// What a claim yields.
@@ -111,7 +114,8 @@ impl Tenure {
         };
         store.put(&layout.claim(epoch)?, Bytes::from(claim.encode()?)).await.map_err(claim_again)?; // C2
 
-        let state = Mutex::new(State { over: None, next_checkpoint: CheckpointId(0) });
+        let none = CheckpointId(0);
+        let state = Mutex::new(State { over: None, least_checkpoint: none, unseen_checkpoint: none });
         let tenure = Self { store, layout, env, epoch, state };
         tenure.look().await?; // C3
         let mut view = JobView::read_for_claim(&*tenure.store, &tenure.layout, epoch).await?; // C4-C7
@@ -126,7 +130,11 @@ impl Tenure {
             refs: view.refs.keys().copied().collect(),
             pins: view.pins.keys().copied().collect(),
         };
-        tenure.state.lock().next_checkpoint = view.next_checkpoint();
+        {
+            let mut state = tenure.state.lock();
+            state.least_checkpoint = view.least_checkpoint();
+            state.unseen_checkpoint = view.next_checkpoint();
+        }
         tenure.store.put(&tenure.layout.start(epoch)?, Bytes::from(start.encode()?)).await.map_err(claim_again)?; // C8
         tenure.look().await?; // C9
         view.adopt_as(start);
@@ -158,9 +166,15 @@ impl Tenure {
         self.state.lock().over.clone()
     }
 
-    /// The smallest checkpoint id that this tenure may still use (I3).
+    /// The smallest checkpoint id that this tenure may still use (I3, C9).
+    pub fn least_checkpoint(&self) -> CheckpointId {
+        self.state.lock().least_checkpoint
+    }
+
+    /// The smallest of these that no folder in sight had, either: what a new checkpoint is best called.
     pub fn next_checkpoint(&self) -> CheckpointId {
-        self.state.lock().next_checkpoint
+        let state = self.state.lock();
+        state.least_checkpoint.max(state.unseen_checkpoint)
     }
 
     /// Fails if the tenure is known to be over. Asks the store nothing.
@@ -244,15 +258,15 @@ impl Tenure {
         if folder.epoch != self.epoch {
             return Err(Error::invalid("commit a checkpoint", format!("this tenure's epoch is {}", self.epoch)));
         }
-        if folder.checkpoint < state.next_checkpoint {
-            let message = format!("ids below {} are taken", state.next_checkpoint);
+        if folder.checkpoint < state.least_checkpoint {
+            let message = format!("ids below {} are taken", state.least_checkpoint);
             return Err(Error::invalid("commit a checkpoint", message));
         }
         let next =
             folder.checkpoint.0.checked_add(1).ok_or_else(|| {
                 Error::new(ErrorKind::LimitExceeded, "commit a checkpoint", "checkpoint ids are used up")
             })?;
-        state.next_checkpoint = CheckpointId(next);
+        state.least_checkpoint = CheckpointId(next);
         Ok(())
     }
 

@@ -166,7 +166,14 @@ impl JobView {
         self.checkpoints.values().next_back()
     }
 
-    /// The first id that no checkpoint in sight has, counting or not.
+    /// The smallest id that the next tenure may use (C9): above every checkpoint that counts. A folder that
+    /// does not count takes no id from it, since nobody was ever told that it is complete.
+    pub fn least_checkpoint(&self) -> CheckpointId {
+        let newest = self.checkpoints.keys().next_back();
+        newest.map_or(CheckpointId(1), |folder| CheckpointId(folder.checkpoint.0.saturating_add(1)))
+    }
+
+    /// The first id that no checkpoint in sight has, counting or not: what is easiest to tell apart.
     pub fn next_checkpoint(&self) -> CheckpointId {
         let counted = self.checkpoints.keys().next_back().map(|folder| folder.checkpoint);
         let uncounted = self.uncounted.keys().next_back().map(|folder| folder.checkpoint);

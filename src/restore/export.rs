@@ -17,7 +17,9 @@ use futures::stream::StreamExt;
 use super::checkpoint::Checkpoint;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{METADATA_NAME, OperatorId, SubtaskName, Uid, operator_folder, place_anew, subtask_folder};
+use crate::layout::{
+    METADATA_NAME, OperatorId, SubtaskName, Uid, key_group_folder, operator_folder, place_anew, subtask_folder,
+};
 use crate::metadata::{self, CheckpointKind, CheckpointMetadata, Encoding, FileEntry, Location, total_bytes};
 use crate::store::{Retries, RetryPolicy, StorePath, StoreRef};
 use crate::transfer::{FailedCopy, Progress, TransferLimits, copy_object};
@@ -50,7 +52,7 @@ pub async fn export_checkpoint(
     progress: &dyn Progress,
 ) -> Result<ExportReport> {
     refuse_folder(target, folder).await?;
-    let (metadata, copies) = plan(checkpoint)?;
+    let StandAlone { metadata, copies } = stand_alone(checkpoint)?;
     // Before anything is copied, so that what cannot be written is told at once.
     let metadata_bytes = encode(env, metadata.clone()).await?;
     let report = ExportReport {
@@ -90,16 +92,30 @@ fn with_places(mut metadata: CheckpointMetadata, moved: &BTreeMap<StorePath, Sto
 }
 
 /// One file, and where its copy goes below the folder.
-struct Copy<'a> {
-    entry: &'a FileEntry,
-    below: StorePath,
+pub(crate) struct Copy<'a> {
+    pub(crate) entry: &'a FileEntry,
+    pub(crate) below: StorePath,
 }
 
-async fn refuse_folder(target: &StoreRef, folder: Option<&StorePath>) -> Result<()> {
-    if let Some(folder) = folder.filter(|folder| folder.as_str().starts_with("job-")) {
+/// A checkpoint as a folder of its own: what the folder's `_metadata` says, and what is copied for it.
+pub(crate) struct StandAlone<'a> {
+    pub(crate) metadata: CheckpointMetadata,
+    pub(crate) copies: Vec<Copy<'a>>,
+}
+
+/// Refuses a place in a job's folder, where a checkpoint that stands on its own would be taken for an orphan.
+pub(crate) fn refuse_job_folder(folder: &StorePath) -> Result<()> {
+    if folder.as_str().starts_with("job-") {
         return Err(Error::invalid(EXPORT, "the folder lies in a job's, where retention rules")
             .with_object(folder)
             .with_advice("name a folder that does not begin with `job-`"));
+    }
+    Ok(())
+}
+
+async fn refuse_folder(target: &StoreRef, folder: Option<&StorePath>) -> Result<()> {
+    if let Some(folder) = folder {
+        refuse_job_folder(folder)?;
     }
     if target.list_children(folder).await?.is_empty() {
         return Ok(());
@@ -110,8 +126,9 @@ async fn refuse_folder(target: &StoreRef, folder: Option<&StorePath>) -> Result<
         .with_advice("name a folder that does not exist yet; nothing was changed"))
 }
 
-/// The copy's `_metadata`, and what has to be copied for it.
-fn plan(checkpoint: &Checkpoint) -> Result<(CheckpointMetadata, Vec<Copy<'_>>)> {
+/// # Errors
+/// [`ErrorKind::Corrupt`] if two files of the checkpoint would lie at one place.
+pub(crate) fn stand_alone(checkpoint: &Checkpoint) -> Result<StandAlone<'_>> {
     let mut metadata = (*checkpoint.metadata).clone();
     metadata.kind = CheckpointKind::Savepoint;
     let mut copies = Vec::new();
@@ -119,7 +136,7 @@ fn plan(checkpoint: &Checkpoint) -> Result<(CheckpointMetadata, Vec<Copy<'_>>)> 
     for (operator, original) in metadata.operators.iter_mut().zip(&checkpoint.metadata.operators) {
         for (part, original) in operator.subtasks.iter_mut().zip(&original.subtasks) {
             for (file, entry) in part.files.iter_mut().zip(&original.files) {
-                let below = place(&operator.operator, part.index, file)?;
+                let below = own_place(&operator.operator, part.index, file)?;
                 if !places.insert(below.clone()) {
                     return Err(Error::corrupt(EXPORT, &below, "two files would lie there"));
                 }
@@ -131,17 +148,25 @@ fn plan(checkpoint: &Checkpoint) -> Result<(CheckpointMetadata, Vec<Copy<'_>>)> 
             }
         }
     }
-    Ok((metadata, copies))
+    Ok(StandAlone { metadata, copies })
 }
 
-/// As in a job's folder: key groups of full checkpoints have folders of their own below the
-/// operator's, whichever subtask wrote them; all else lies below the subtask's.
-fn place(operator: &OperatorId, index: u32, file: &FileEntry) -> Result<StorePath> {
-    if file.local_name.as_str().starts_with("keygroup-") && file.key_groups.is_some() {
+/// Where a checkpoint's own file lies below its folder, in a job's as in one that stands alone: key groups of
+/// full checkpoints have folders of their own below the operator's, whichever subtask wrote them; all else
+/// lies below the subtask's.
+pub(crate) fn own_place(operator: &OperatorId, index: u32, file: &FileEntry) -> Result<StorePath> {
+    if file.key_groups.is_some() && is_in_key_group_folder(&file.local_name) {
         return StorePath::new(format!("{}/{}", operator_folder(operator), file.local_name));
     }
     let subtask = SubtaskName { operator: operator.clone(), index };
     StorePath::new(format!("{}/{}", subtask_folder(&subtask), file.local_name))
+}
+
+/// Whether a name begins with a folder as [`key_group_folder`] names it: no other would be known in a job's folder.
+fn is_in_key_group_folder(name: &StorePath) -> bool {
+    let folder = name.as_str().split_once('/').map(|(folder, _)| folder);
+    let group = folder.and_then(|folder| folder.strip_prefix("keygroup-")).and_then(|number| number.parse().ok());
+    group.is_some_and(|group| Some(key_group_folder(group).as_str()) == folder)
 }
 
 fn at(folder: Option<&StorePath>, below: &str) -> Result<StorePath> {

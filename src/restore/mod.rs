@@ -14,6 +14,7 @@ mod verify;
 
 pub use checkpoint::{Checkpoint, read_checkpoint};
 pub use export::{ExportReport, export_checkpoint};
+pub(crate) use export::{StandAlone, own_place, refuse_job_folder, stand_alone};
 pub use fetch::{FetchOptions, FetchReport, fetch_files, fetch_to_memory, restore_folder};
 pub use plan::{RestorePlan, RestoreSource};
 pub use staged::StagedFolder;

@@ -2,26 +2,42 @@
 
 use sha2::{Digest, Sha256};
 
-use super::download::{check, read_through};
+use super::download::{check, end_of, read_ahead, read_through};
 use super::{Progress, StoredFile};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind};
 use crate::layout::ContentHash;
-use crate::store::{Store, StorePath};
+use crate::store::{ObjectWriter, Store, StorePath};
+
+/// The two ends of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CopyEnd {
+    /// Where the bytes come from.
+    Source,
+    /// Where they go.
+    Target,
+}
 
 /// Why a copy failed, and what it may have left.
 #[derive(Debug)]
 pub struct FailedCopy {
     /// What went wrong.
     pub error: Error,
+    /// At which end.
+    pub end: CopyEnd,
     /// Whether this copy may have made the target all the same. `false`: what is there, if anything
     /// is, is somebody else's.
     pub may_exist: bool,
 }
 
-impl From<Error> for FailedCopy {
-    fn from(error: Error) -> Self {
-        Self { error, may_exist: false }
+impl FailedCopy {
+    fn at(end: CopyEnd) -> impl Fn(Error) -> Self {
+        move |error| Self { error, end, may_exist: false }
+    }
+
+    /// Of the step with which the object appears.
+    fn at_the_end(error: Error) -> Self {
+        Self { may_exist: error.kind() != ErrorKind::AlreadyExists, error, end: CopyEnd::Target }
     }
 }
 
@@ -39,9 +55,57 @@ pub async fn copy_object(
     target: &StorePath,
     progress: &dyn Progress,
 ) -> Result<(), FailedCopy> {
-    let mut writer = to.create(target).await?;
-    let writing = &mut writer;
-    let (read, written) = read_through(from, file, progress, |mut pieces| async move {
+    if file.size_bytes <= read_ahead(from).request_bytes {
+        return copy_small(from, env, file, to, target, progress).await;
+    }
+    let mut writer = to.create(target).await.map_err(FailedCopy::at(CopyEnd::Target))?;
+    match pump(from, env, file, &mut *writer, progress).await {
+        Ok(()) => {
+            writer.finish().await.map_err(FailedCopy::at_the_end)?;
+            progress.file_done();
+            Ok(())
+        }
+        Err(failed) => {
+            // The first error says what happened; that of the clean-up would only hide it.
+            if let Err(abort) = writer.abort().await {
+                tracing::debug!(%target, %abort, "could not abort a copy");
+            }
+            Err(failed)
+        }
+    }
+}
+
+/// A file of one read: one request at either end, and nothing is written before it is proven.
+async fn copy_small(
+    from: &dyn Store,
+    env: &Env,
+    file: &StoredFile,
+    to: &dyn Store,
+    target: &StorePath,
+    progress: &dyn Progress,
+) -> Result<(), FailedCopy> {
+    let read = async {
+        let bytes = from.read(&file.object, file.offset_bytes..end_of(file)?).await?;
+        let (hashed, expected) = (bytes.clone(), file.clone());
+        env.blocking(move || check(&expected, ContentHash::of(&hashed))).await??;
+        Ok(bytes)
+    };
+    let bytes = read.await.map_err(FailedCopy::at(CopyEnd::Source))?;
+    to.put(target, bytes).await.map_err(FailedCopy::at_the_end)?;
+    progress.advance(file.size_bytes);
+    progress.file_done();
+    Ok(())
+}
+
+/// Moves the bytes of `file` into `writer`, hashing each piece while it is written.
+async fn pump(
+    from: &dyn Store,
+    env: &Env,
+    file: &StoredFile,
+    writer: &mut dyn ObjectWriter,
+    progress: &dyn Progress,
+) -> Result<(), FailedCopy> {
+    let (read, moved) = read_through(from, file, progress, |mut pieces| async move {
         let mut hasher = Sha256::new();
         while let Some(piece) = pieces.recv().await {
             let hashed = piece.clone();
@@ -49,28 +113,13 @@ pub async fn copy_object(
                 hasher.update(&hashed);
                 hasher
             });
-            let (hashed, written) = futures::join!(hashing, writing.write(piece));
-            hasher = hashed?;
-            written?;
+            let (hashed, written) = futures::join!(hashing, writer.write(piece));
+            hasher = hashed.map_err(FailedCopy::at(CopyEnd::Source))?;
+            written.map_err(FailedCopy::at(CopyEnd::Target))?;
         }
-        Ok(ContentHash(hasher.finalize().into()))
+        Ok::<_, FailedCopy>(ContentHash(hasher.finalize().into()))
     })
     .await;
-    match read.and(written).and_then(|hash| check(file, hash)) {
-        Ok(()) => {
-            writer
-                .finish()
-                .await
-                .map_err(|error| FailedCopy { may_exist: error.kind() != ErrorKind::AlreadyExists, error })?;
-            progress.file_done();
-            Ok(())
-        }
-        Err(error) => {
-            // The first error says what happened; that of the clean-up would only hide it.
-            if let Err(abort) = writer.abort().await {
-                tracing::debug!(%target, %abort, "could not abort a copy");
-            }
-            Err(FailedCopy::from(error))
-        }
-    }
+    read.map_err(FailedCopy::at(CopyEnd::Source))?;
+    check(file, moved?).map_err(FailedCopy::at(CopyEnd::Source))
 }

@@ -132,9 +132,9 @@ pub(super) async fn read_through<T, F>(
     file: &StoredFile,
     progress: &dyn Progress,
     consume: impl FnOnce(mpsc::Receiver<Bytes>) -> F,
-) -> (Result<()>, Result<T>)
+) -> (Result<()>, T)
 where
-    F: Future<Output = Result<T>>,
+    F: Future<Output = T>,
 {
     let waiting = CHUNKS_IN_FLIGHT as u64 * CHUNK_BYTES as u64 / read_ahead(store).request_bytes;
     let (sender, receiver) = mpsc::channel(usize::try_from(waiting).unwrap_or(1).clamp(1, CHUNKS_IN_FLIGHT));
@@ -164,7 +164,7 @@ async fn take_in(env: &Env, mut target: Target, mut pieces: mpsc::Receiver<Bytes
 }
 
 /// What the store prefers, within our bounds.
-fn read_ahead(store: &dyn Store) -> ReadAhead {
+pub(super) fn read_ahead(store: &dyn Store) -> ReadAhead {
     let ReadAhead { request_bytes, requests } = store.read_ahead();
     ReadAhead { request_bytes: request_bytes.clamp(1, MAX_READ_BYTES), requests: requests.clamp(1, MAX_READS_AHEAD) }
 }
@@ -180,7 +180,7 @@ fn reads<'a>(store: &'a dyn Store, file: &'a StoredFile) -> impl Stream<Item = R
     stream::iter(ranges).map(move |range| store.read(&file.object, range)).buffered(requests)
 }
 
-fn end_of(file: &StoredFile) -> Result<u64> {
+pub(super) fn end_of(file: &StoredFile) -> Result<u64> {
     file.offset_bytes
         .checked_add(file.size_bytes)
         .ok_or_else(|| Error::corrupt("read object", &file.object, "offset and length overflow"))

@@ -29,7 +29,7 @@ mod progress;
 mod schedule;
 mod upload;
 
-pub use copy::{FailedCopy, copy_object};
+pub use copy::{CopyEnd, FailedCopy, copy_object};
 pub use download::{MAX_READ_BYTES, MAX_READS_AHEAD, download, download_to_memory, verify_object};
 pub use hash::{hash_file, read_hashed};
 pub use progress::{NoProgress, Progress};

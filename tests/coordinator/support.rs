@@ -99,11 +99,20 @@ impl World {
             clock: Arc::clone(&time) as Arc<dyn Clock>,
             randomness: Arc::new(Numbers(AtomicU64::new(1))),
         };
+        Self::on(env, time)
+    }
+
+    fn on(env: Env, time: Arc<Time>) -> Self {
         let memory: StoreRef = Arc::new(OpendalStore::memory(env.clone()).unwrap());
         let counting = CountingStore::new(Arc::clone(&memory));
         let store = FaultyStore::new(Arc::clone(&counting) as StoreRef);
         let layout = JobLayout::new(job()).unwrap();
         Self { memory, counting, store, env, time, layout, identities: Arc::default() }
+    }
+
+    /// Another store in the same world: no random number comes twice.
+    pub fn beside(&self) -> Self {
+        Self::on(self.env.clone(), Arc::clone(&self.time))
     }
 
     /// A coordinator over the store with faults, for `subtasks` subtasks.

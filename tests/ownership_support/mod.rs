@@ -477,6 +477,7 @@ fn metadata<'a>(
         triggered_at_unix_ms: 0,
         max_parallelism: 128,
         writer: "a test".to_owned(),
+        origin: None,
         operators: vec![OperatorState {
             operator: OperatorId::new("count").unwrap(),
             parallelism: 1,

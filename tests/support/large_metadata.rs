@@ -68,6 +68,7 @@ pub fn checkpoint_of(files: u64) -> CheckpointMetadata {
         triggered_at_unix_ms: 1_700_000_000_000,
         max_parallelism: SUBTASKS * u32::from(KEY_GROUPS_EACH),
         writer: "icecore".to_owned(),
+        origin: None,
         operators: vec![OperatorState {
             operator: OperatorId::new("windowed-sum").unwrap(),
             parallelism: SUBTASKS,

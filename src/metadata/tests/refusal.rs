@@ -186,6 +186,7 @@ impl Parts {
                 triggered_at_unix_ms: 3,
                 max_parallelism: 8,
                 writer: "test".to_owned(),
+                origin: None,
             },
             operator: wire::Operator { operator: "sum".to_owned(), parallelism: 1, max_parallelism: 8 },
             subtask: wire::Subtask {
@@ -271,8 +272,15 @@ fn paths_that_leave_the_root_are_corrupt() {
             }),
             ("not a valid name", |parts| parts.checkpoint.job = "../a".to_owned()),
             ("not a valid name", |parts| parts.operator.operator = "a/b".to_owned()),
+            ("not a valid name", |parts| {
+                parts.checkpoint.origin = Some(wire::Origin { job: "../a".to_owned(), folder: Some(sound_folder()) });
+            }),
         ],
     );
+}
+
+fn sound_folder() -> wire::Folder {
+    wire::Folder { checkpoint: 1, epoch: Some(wire::Epoch { counter: 1, uid: 2 }) }
 }
 
 #[test]
@@ -286,6 +294,13 @@ fn numbers_that_say_nothing_are_corrupt() {
             }),
             ("a SHA-256 has 32 bytes", |parts| parts.file.sha256.push(0)),
             ("the epoch is not there", |parts| parts.checkpoint.epoch = None),
+            ("origin: the checkpoint is not there", |parts| {
+                parts.checkpoint.origin = Some(wire::Origin { job: "b".to_owned(), folder: None });
+            }),
+            ("origin: the epoch is not there", |parts| {
+                let folder = wire::Folder { epoch: None, ..sound_folder() };
+                parts.checkpoint.origin = Some(wire::Origin { job: "b".to_owned(), folder: Some(folder) });
+            }),
             ("its location is not there", |parts| parts.file.place = None),
             ("another hash", |parts| parts.subtask.segments[0].sha256 = vec![0; 32]),
             ("a SHA-256 has 32 bytes", |parts| parts.subtask.segments[0].sha256 = vec![0; 31]),

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::collection::{btree_map, vec};
+use proptest::option;
 use proptest::prelude::*;
 
 use super::samples;
 use crate::keygroup::KeyGroupRange;
-use crate::layout::{CheckpointId, ContentHash, Epoch, FileKind, JobId, OperatorId, SharedName, Tag, Uid};
+use crate::layout::{
+    CheckpointFolder, CheckpointId, ContentHash, Epoch, FileKind, JobId, OperatorId, SharedName, Tag, Uid,
+};
 use crate::metadata::*;
 use crate::store::StorePath;
 
@@ -187,6 +190,7 @@ prop_compose! {
         triggered_at_unix_ms in any::<u64>(),
         max_parallelism in 1..=limits::MAX_MAX_PARALLELISM,
         writer in ".{0,20}",
+        origin in option::of((name(), any::<u64>(), epoch())),
         operators in btree_map(name(), operator(), 0..3),
         sources in btree_map((".{0,5}", ".{0,5}"), vec(any::<u8>(), 0..9), 0..3),
         properties in btree_map(".{0,5}", vec(any::<u8>(), 0..9), 0..3),
@@ -201,6 +205,10 @@ prop_compose! {
             triggered_at_unix_ms,
             max_parallelism,
             writer,
+            origin: origin.map(|(job, checkpoint, epoch)| Origin {
+                job: JobId::new(job).unwrap(),
+                folder: CheckpointFolder { checkpoint: CheckpointId(checkpoint), epoch },
+            }),
             operators: operators.into_iter().map(|(operator, state)| OperatorState { operator, ..state }).collect(),
             sources: sources
                 .into_iter()

@@ -98,6 +98,7 @@ pub(in crate::metadata) fn checkpoint() -> CheckpointMetadata {
         triggered_at_unix_ms: 1_700_000_000_000,
         max_parallelism: 128,
         writer: "icecore 0.1.0".to_owned(),
+        origin: None,
         operators: vec![
             OperatorState {
                 operator: OperatorId::new("ingest").unwrap(),
