@@ -75,7 +75,7 @@ pub(super) struct State {
     /// What the next trigger takes.
     pub(super) next_id: u64,
     /// The smallest id that a checkpoint of elsewhere may keep: above what counts, and above every one
-    /// that this tenure has taken (R2).
+    /// that this process has taken (R2).
     pub(super) least_id: u64,
     pub(super) pending: BTreeMap<CheckpointId, Pending>,
     pub(super) completed: BTreeMap<CheckpointFolder, CompletedCheckpoint>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use icecore::ErrorKind;
 use icecore::coordinator::{CheckpointListener, Coordinator, CoordinatorOptions, KeptUp, RetentionPolicy, Supervisor};
 use icecore::gc::SweepScope;
-use icecore::layout::CheckpointFolder;
+use icecore::layout::{CheckpointFolder, CheckpointId};
 use icecore::metadata::CheckpointKind;
 use icecore::store::StoreRef;
 use icecore::store::testing::{Fault, Rule, Step};
@@ -83,6 +83,7 @@ async fn a_coordinator_that_a_command_fenced_goes_on_with_the_tasks_as_they_are(
 
     assert_eq!(engine.supervisor.keep_up().await.unwrap(), GOES_ON);
     assert_eq!(engine.told(), ["aborted 2", "aborted 3"], "one was in flight, one of unknown outcome");
+    assert_eq!(engine.coordinator().least_import(), CheckpointId(4), "a process uses a number once");
     assert!(!old.abort(in_flight.checkpoint, "again"), "nobody hears of it twice");
     let opened = engine.task.opened();
     let trigger = engine.coordinator().trigger(CheckpointKind::Incremental).unwrap();

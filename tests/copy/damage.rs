@@ -4,8 +4,8 @@ use bytes::Bytes;
 use icecore::ErrorKind;
 use icecore::copy::CopyOptions;
 use icecore::keygroup::KeyGroupRange;
-use icecore::layout::{CheckpointFolder, ContentHash};
-use icecore::metadata::{CheckpointMetadata, FileEntry, Location, encode};
+use icecore::layout::{CheckpointFolder, CheckpointId, ContentHash};
+use icecore::metadata::{CheckpointKind, CheckpointMetadata, FileEntry, Location, encode};
 use icecore::store::StorePath;
 
 use crate::pair::{Pair, stopped};
@@ -228,7 +228,11 @@ async fn content_that_is_known_to_be_damaged_at_the_target_is_sent_anew() {
     let large = view.newest().unwrap().content.clone().unwrap();
     let large = large.files().find(|file| file.size_bytes == crate::pair::LARGE as u64).unwrap();
     let Location::InRoot(object) = &large.location else { panic!("{large:?}") };
+    // An import that is on its way meanwhile may share it, and comes to nothing.
+    let import = owner.begin_import(CheckpointId(9), CheckpointKind::Incremental).unwrap();
     owner.distrust(&[object.file_name().parse().unwrap()], "found damaged").await.unwrap();
+    let shares = (*view.newest().unwrap().content.clone().unwrap()).clone();
+    assert_eq!(import.commit(shares).await.unwrap_err().kind(), ErrorKind::Cancelled);
     owner.end().await.unwrap();
     pair.write(0, "7.sst", "seven");
     pair.checkpoint().await;
