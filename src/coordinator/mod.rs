@@ -33,5 +33,5 @@ pub use distrust::{Distrusted, MAX_DISTRUST_RECORDS};
 pub use listener::CheckpointListener;
 pub use options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
 pub use requests::{MAX_DONE_REQUESTS, MAX_REQUESTED_CHECKPOINTS, MAX_REQUESTED_OBJECTS, Wish};
-pub use retention::{Candidate, KeptBecause, RetentionPlan, RetentionPolicy};
+pub use retention::{Candidate, KeptBecause, MAX_RETAINED_CHECKPOINTS, RetentionPlan, RetentionPolicy};
 pub use supervisor::{KeptUp, Supervisor};
