@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use icecore::ErrorKind;
 use icecore::coordinator::{Acknowledged, Coordinator, CoordinatorOptions, OperatorDescription};
 use icecore::env::Env;
-use icecore::layout::{JobId, OperatorId, SubtaskName};
+use icecore::layout::{CheckpointId, JobId, OperatorId, SubtaskName};
 use icecore::metadata::CheckpointKind;
 use icecore::restore::{FetchOptions, RestorePlan, restore_folder};
-use icecore::snapshot::{SnapshotStats, Snapshotter, SnapshotterOptions};
+use icecore::snapshot::{FileSource, SnapshotStats, Snapshotter, SnapshotterOptions};
 use icecore::store::{LocalStore, StoreRef};
 use icecore::task::{Cut, freeze_database};
 use rocksdb::{ColumnFamilyDescriptor, DB, MergeOperands, Options, WriteBatch, WriteOptions};
@@ -224,6 +224,25 @@ async fn tables_that_did_not_change_are_not_sent_again() {
     // Only CURRENT, MANIFEST, OPTIONS and the log, which are different every time.
     assert_eq!((second.hashed_files, second.uploaded_files), (4, 4), "{second:?}");
     assert!(second.shared_bytes > 0);
+}
+
+/// Beside the link may be another file system, on which RocksDB would copy the whole database each time.
+#[tokio::test]
+async fn a_database_behind_a_symbolic_link_is_linked_where_it_really_is() {
+    let job = Job::start().await;
+    let (real, link) = (job.folder.path().join("disk/live"), job.folder.path().join("live"));
+    std::fs::create_dir_all(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let db = open(&link, true);
+    write(&db, 0, 1, true);
+    let frozen = freeze_database(&db, Cut::AtomicFlush, CheckpointId(1), &|_| false, &job.env).unwrap();
+    let paths = frozen.files.iter().filter_map(|file| match &file.source {
+        FileSource::Path { path, .. } => Some(path.canonicalize().unwrap()),
+        FileSource::Made(_) => None,
+    });
+    let beside = real.canonicalize().unwrap().parent().unwrap().to_owned();
+    let places: Vec<_> = paths.map(|path| path.ancestors().nth(2).unwrap().to_owned()).collect();
+    assert!(!places.is_empty() && places.iter().all(|place| *place == beside), "{places:?}");
 }
 
 #[tokio::test]

@@ -23,10 +23,7 @@ impl StagedFolder {
     /// [`ErrorKind::AlreadyExists`] if something is at the target; io errors as they are.
     pub fn create(env: &Env, target: &Path) -> Result<Self> {
         refuse_content(target)?;
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let parent = folder_of(target);
         fs::create_dir_all(parent).map_err(|error| Error::io("make the folder", parent.display(), error))?;
         let name = target
             .file_name()
@@ -53,12 +50,9 @@ impl StagedFolder {
         // Replaces an empty folder; fails on anything else, which is what all or nothing wants.
         fs::rename(&self.staging, &self.target).map_err(fail)?;
         self.published = true;
-        if let Some(parent) = self.target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::File::open(parent).and_then(|folder| folder.sync_all()).map_err(|error| {
-                fail(error).with_advice("the folder is there, complete and verified; only a power cut could undo it")
-            })?;
-        }
-        Ok(())
+        fs::File::open(folder_of(&self.target)).and_then(|folder| folder.sync_all()).map_err(|error| {
+            fail(error).with_advice("the folder is there, complete and verified; only a power cut could undo it")
+        })
     }
 }
 
@@ -70,6 +64,11 @@ impl Drop for StagedFolder {
             tracing::warn!(folder = %self.staging.display(), %error, "could not remove an unfinished restore");
         }
     }
+}
+
+/// The folder that holds the entry of `target`: the current one for a bare name.
+fn folder_of(target: &Path) -> &Path {
+    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Refuses a target that is anything but absent or an empty folder.
@@ -102,6 +101,14 @@ fn sync_tree(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `publish` syncs this folder, or the restored one may be gone after a power cut.
+    #[test]
+    fn a_bare_name_lies_in_the_current_folder() {
+        for (target, folder) in [("db", "."), ("./db", "."), ("a/db", "a"), ("/db", "/")] {
+            assert_eq!(folder_of(Path::new(target)), Path::new(folder), "{target}");
+        }
+    }
 
     #[tokio::test]
     async fn nothing_is_left_of_an_unfinished_folder() {

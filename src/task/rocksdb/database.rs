@@ -20,14 +20,22 @@ const FREEZE: &str = "freeze a database";
 /// What makes the cut one sequence number over all column families of an engine's own database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// The database was opened with atomic flush. This is checked.
+    /// The database was opened with atomic flush. This is checked. What cannot be checked: that all writes
+    /// go to the write-ahead log, or none do. Those that go there and come after the flush are in the cut,
+    /// the others are not, so a program that writes both ways has to hold its writers.
     AtomicFlush,
     /// Nobody writes during the call. The caller answers for that.
     WritersHeld,
 }
 
 /// Freezes a database that the engine itself has open: RocksDB flushes and links its files into a
-/// folder beside the database, which goes when the returned value is dropped. Blocks for that long.
+/// folder beside the database, which goes when the returned value is dropped. Blocks for that long. The folder
+/// of the database must not itself be the root of a file system: nothing can be linked beside it, and RocksDB
+/// copies the whole database each time.
+///
+/// **A database with a `wal_dir`** finds the logs of its later life there when the restored folder is opened,
+/// and replays them: the state would not be that of the cut. Give it a new, empty `wal_dir`, and move the
+/// `.log` files of the restored folder into that first.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`] if several column families could be cut at different points; what

@@ -134,8 +134,11 @@ pub(super) struct LinkedFolder {
 }
 
 impl LinkedFolder {
-    /// Names, and does not make, a folder beside `folder`.
+    /// Names, and does not make, a folder beside `folder`: beside the real one, if that is a link. On
+    /// another file system RocksDB would copy the whole database instead of linking it.
     pub(super) fn beside(folder: &Path, checkpoint: CheckpointId, env: &Env) -> Result<Self> {
+        let folder =
+            fs::canonicalize(folder).map_err(|error| Error::io("make a local checkpoint", folder.display(), error))?;
         let name = folder.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
             Error::invalid("make a local checkpoint", "the database's folder has no usable name")
                 .with_object(folder.display())
