@@ -11,8 +11,6 @@ use super::pending::Pending;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId, METADATA_NAME, SubtaskName};
 use crate::metadata::{self, CheckpointKind, Location};
-use crate::ownership::JobView;
-use crate::registry::ObjectStatus;
 use crate::snapshot::SubtaskHandle;
 use crate::store::StorePath;
 
@@ -46,9 +44,9 @@ impl Coordinator {
             is_blameless: false,
             may_be_there: false,
         };
-        let mut view = self.view.lock().await;
+        let one_at_a_time = self.commits.lock().await;
         let Unfinished { pending, may_be_there, .. } = &mut unfinished;
-        let completed = match self.commit(pending, &mut view, may_be_there).await {
+        let completed = match self.commit(pending, may_be_there).await {
             Ok(completed) => completed,
             Err(error) => {
                 error.message().clone_into(&mut unfinished.reason);
@@ -61,7 +59,8 @@ impl Coordinator {
             return Err(self.end_unregistered(folder, error).await);
         }
         drop(unfinished);
-        self.retain(&mut view).await;
+        drop(one_at_a_time);
+        self.retain().await;
         Ok(Acknowledged::Complete(folder, stats))
     }
 
@@ -153,9 +152,9 @@ impl Coordinator {
         })
     }
 
-    /// Refuses files that lie where nobody keeps them: the checkpoint could not be restored (I1). To
-    /// be asked under the view's lock, under which nothing is condemned before the registration.
-    fn check_objects(&self, kind: CheckpointKind, handle: &SubtaskHandle) -> Result<()> {
+    /// Refuses files that lie where nobody keeps them: the checkpoint could not be restored (I1). From
+    /// here until the registration each of them is held, so that no collection condemns it meanwhile.
+    fn hold_objects(&self, kind: CheckpointKind, handle: &SubtaskHandle) -> Result<()> {
         for entry in &handle.added {
             let Location::InRoot(path) = &entry.location else { continue };
             let refuse = |message: &str| {
@@ -174,29 +173,24 @@ impl Coordinator {
             if self.registry.is_distrusted(&name)? {
                 return refuse("the object that it lies in is known to be damaged");
             }
-            match self.registry.status(&name)? {
-                ObjectStatus::Referenced { .. } | ObjectStatus::Held => {}
-                _ => return refuse("nothing holds the object that it lies in"),
-            }
-            if self.registry.size_bytes(&name)? != Some(entry.stored_size_bytes) {
-                return refuse("the object that it lies in has another length");
+            match self.registry.hold(handle.checkpoint, &name)? {
+                None => return refuse("nothing holds the object that it lies in"),
+                Some(size_bytes) if size_bytes != entry.stored_size_bytes => {
+                    return refuse("the object that it lies in has another length");
+                }
+                Some(_) => {}
             }
         }
         Ok(())
     }
 
     /// `may_be_there` is set as soon as a savepoint's index may have landed.
-    async fn commit(
-        &self,
-        pending: &Pending,
-        view: &mut JobView,
-        may_be_there: &mut bool,
-    ) -> Result<CompletedCheckpoint> {
+    async fn commit(&self, pending: &Pending, may_be_there: &mut bool) -> Result<CompletedCheckpoint> {
         if pending.trigger.kind == CheckpointKind::Incremental {
             self.state.lock().check_distrust(pending.distrust_changes)?;
         }
         for part in pending.parts.values() {
-            self.check_objects(pending.trigger.kind, &part.handle)?;
+            self.hold_objects(pending.trigger.kind, &part.handle)?;
         }
         let metadata = Arc::new(assemble(self.layout.job(), pending)?);
         let encoding = metadata.clone();
@@ -210,7 +204,8 @@ impl Coordinator {
             self.tenure.look().await.map_err(|error| unknown_savepoint(&path, error))?;
         } else {
             self.tenure.commit(folder, bytes).await?;
-            view.note_committed(metadata.clone(), size_bytes);
+            // While it is still among those in flight: a sweep that finds it finished finds it here (S2).
+            self.counting.note(|view| view.note_committed(metadata.clone(), size_bytes));
         }
         Ok(CompletedCheckpoint {
             folder,

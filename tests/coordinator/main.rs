@@ -1,6 +1,7 @@
 //! The coordinator and its subtasks, over a store in memory that fails as it is told.
 
 mod again;
+mod beside;
 mod distrust;
 mod lifecycle;
 mod limits;
