@@ -257,7 +257,7 @@ impl Coordinator {
             }
         }
         let (view, done) = (self.counting.now(), BTreeSet::new());
-        let judge = Judge::new(&view, &*self.registry, self.tenure.epoch(), &progress, &done);
+        let judge = Judge::of_leftovers(&view, &*self.registry, self.tenure.epoch(), &progress, &done);
         self.condemn(&gc::plan_listed(&self.layout, &judge, listing)).map(|_| ())
     }
 

@@ -11,6 +11,7 @@ use super::pending::Pending;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId, METADATA_NAME, SubtaskName};
 use crate::metadata::{self, CheckpointKind, Location};
+use crate::ownership::check_locations;
 use crate::snapshot::SubtaskHandle;
 use crate::store::StorePath;
 
@@ -193,8 +194,9 @@ impl Coordinator {
             self.hold_objects(pending.trigger.kind, &part.handle)?;
         }
         let metadata = Arc::new(assemble(self.layout.job(), pending)?);
-        let encoding = metadata.clone();
-        let bytes = Bytes::from(self.env.blocking(move || metadata::encode(&encoding)).await??);
+        let (layout, encoding) = (self.layout.clone(), metadata.clone());
+        let encode = move || check_locations(&layout, &encoding).and_then(|()| metadata::encode(&encoding));
+        let bytes = Bytes::from(self.env.blocking(encode).await??);
         let (folder, size_bytes) = (metadata.folder(), bytes.len() as u64);
         if pending.trigger.kind == CheckpointKind::Savepoint {
             // It is the user's, so nothing of it may be shared; publish, then look all the same.
