@@ -101,7 +101,7 @@ async fn each_checkpoint_writes_the_live_content_that_was_not_there_and_the_stor
         world.assert_exact(&format!("round {round}")).await;
         if round % 11 == 5 {
             let oldest = coordinator.completed()[0].folder;
-            coordinator.drop_checkpoints(&[(oldest, "asked for".into())], false).await.unwrap();
+            coordinator.drop_checkpoints(&asked(oldest), false).await.unwrap();
             world.assert_exact(&format!("round {round}, dropped")).await;
         }
         if round % 13 == 6 {
@@ -116,9 +116,7 @@ async fn each_checkpoint_writes_the_live_content_that_was_not_there_and_the_stor
 
 #[tokio::test]
 async fn two_subtasks_that_upload_the_same_content_at_once_make_one_object() {
-    let world = World::new();
-    let coordinator = world.coordinator(2, keep(2)).await;
-    let (mut a, mut b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
+    let (world, coordinator, [mut a, mut b]) = two_tasks(keep(2)).await;
     a.write("1.sst", "the same");
     b.write("2.sst", "the same");
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
@@ -179,9 +177,7 @@ async fn a_file_whose_identity_is_known_is_not_opened() {
 
 #[tokio::test]
 async fn same_name_and_size_with_other_bytes_is_uploaded() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(2)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(2)).await;
     task.write("000007.sst", b"aaaa");
     let first = checkpoint(&coordinator, &[&task]).await;
     task.write("000007.sst", b"bbbb");
@@ -194,9 +190,7 @@ async fn same_name_and_size_with_other_bytes_is_uploaded() {
 
 #[tokio::test]
 async fn a_file_of_no_identity_is_hashed_and_not_sent_again() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(2)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (_world, coordinator, mut task) = one_task(keep(2)).await;
     task.write("1.sst", "a");
     for sent in [1, 0] {
         let mut snapshot = task.snapshot();
@@ -236,7 +230,7 @@ fn handle_bytes(handle: &SubtaskHandle) -> usize {
 /// A job with many files that never change, and few that always do.
 struct Large {
     world: World,
-    coordinator: Coordinator,
+    coordinator: Arc<Coordinator>,
     task: Task,
     unchanged: usize,
     written: usize,
@@ -244,9 +238,7 @@ struct Large {
 
 impl Large {
     async fn of(unchanged: usize, retained: u32) -> Self {
-        let world = World::new();
-        let coordinator = world.coordinator(1, keep(retained)).await;
-        let mut task = world.task(&coordinator, 0, 1);
+        let (world, coordinator, mut task) = one_task(keep(retained)).await;
         for number in 0..unchanged {
             task.write(&format!("{number:08}.sst"), number.to_le_bytes());
         }
@@ -310,7 +302,7 @@ async fn cost_of_a_drop_beside(unchanged: usize) -> Cost {
     checkpoint_of(&large.coordinator, &[&large.task], CheckpointKind::Full).await;
     let first = large.coordinator.completed()[0].folder;
     let drop_it = async |large: &mut Large, _: &mut Cost| {
-        large.coordinator.drop_checkpoints(&[(first, "asked for".into())], false).await.unwrap();
+        large.coordinator.drop_checkpoints(&asked(first), false).await.unwrap();
     };
     let cost = large.cost_of(drop_it).await;
     assert_eq!(large.world.counting_ids().await, [2, 3, 4]);

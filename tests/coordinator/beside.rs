@@ -62,9 +62,7 @@ async fn stalled_at(world: &World, coordinator: &Arc<Coordinator>, rule: Rule) -
 
 #[tokio::test]
 async fn checkpoints_commit_while_the_deletes_of_a_collection_hang() {
-    let world = World::new();
-    let coordinator = Arc::new(world.coordinator(1, keep(2)).await);
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(2)).await;
     task.write("1.sst", "a");
     checkpoint(&coordinator, &[&task]).await;
     leave_an_orphan(&coordinator, &mut task).await;
@@ -90,20 +88,19 @@ async fn checkpoints_commit_while_a_collection_lists_and_reads() {
     // At every request of the collection before its first delete, one after the other.
     for step in [Step::List, Step::ListItem, Step::ListChildren, Step::Stat, Step::Read, Step::Put] {
         for n in 1.. {
-            let world = World::new();
-            let coordinator = Arc::new(world.coordinator(1, keep(1)).await);
-            let mut task = world.task(&coordinator, 0, 1);
+            let (world, coordinator, mut task) = one_task(keep(1)).await;
             task.write("1.sst", "a");
             checkpoint(&coordinator, &[&task]).await;
             leave_an_orphan(&coordinator, &mut task).await;
             let gate = world.store.park(Rule::on(step).nth(n));
-            let collecting = collect(&coordinator);
-            for _ in 0..1_000 {
-                tokio::task::yield_now().await;
-            }
-            if gate.arrived() == 0 {
-                assert!(collecting.await.unwrap() && n > 1, "{step:?}");
-                break;
+            let mut collecting = collect(&coordinator);
+            tokio::select! {
+                biased;
+                () = gate.reached() => {}
+                is_finished = &mut collecting => {
+                    assert!(is_finished.unwrap() && n > 1, "{step:?}");
+                    break;
+                }
             }
             task.write("2.sst", "b");
             let task = Arc::new(task);
@@ -129,9 +126,7 @@ async fn a_file_that_a_collection_is_about_to_take_is_handed_out_before_or_uploa
     let shared = || Rule::on(Step::Delete).path_contains("/shared/");
     let listed = || Rule::on(Step::ListItem).path_contains("/shared/");
     for rule in [listed(), Rule::on(Step::Put).path_contains("/condemned/"), shared()] {
-        let world = World::new();
-        let coordinator = Arc::new(world.coordinator(1, keep(2)).await);
-        let mut task = world.task(&coordinator, 0, 1);
+        let (world, coordinator, mut task) = one_task(keep(2)).await;
         leave_an_orphan(&coordinator, &mut task).await;
         let (gate, collecting) = stalled_at(&world, &coordinator, rule.clone()).await;
         task.write("again.sst", "of an aborted checkpoint");
@@ -146,37 +141,53 @@ async fn a_file_that_a_collection_is_about_to_take_is_handed_out_before_or_uploa
 }
 
 #[tokio::test]
+async fn a_file_that_a_collection_has_found_free_and_an_upload_was_answered_stays() {
+    let (world, coordinator, mut task) = one_task(keep(2)).await;
+    for name in ["1.sst", "2.sst"] {
+        task.write(name, name);
+    }
+    let aborted = coordinator.trigger(CheckpointKind::Incremental).unwrap();
+    task.upload(&aborted).await.unwrap();
+    coordinator.abort(aborted.checkpoint, "for the test");
+    // One of them is judged, both are not condemned yet.
+    let rule = Rule::on(Step::ListItem).path_contains("/shared/").nth(2);
+    let (gate, collecting) = stalled_at(&world, &coordinator, rule).await;
+    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
+    let handle = task.upload(&trigger).await.unwrap();
+    assert_eq!(handle.stats.uploaded_files, 0, "both were handed out again");
+    gate.release();
+    assert!(collecting.await.unwrap());
+    assert_eq!(world.shared().await.len(), 2);
+    coordinator.acknowledge(handle).await.unwrap();
+    world.assert_sound("they are what the checkpoint needs").await;
+    world.assert_exact("they are what the checkpoint needs").await;
+}
+
+#[tokio::test]
 async fn an_index_that_is_published_and_not_yet_complete_does_not_let_the_newest_checkpoint_go() {
     // R1 and K4: a collection reads the job between the index and its look.
-    let world = World::new();
-    let coordinator = Arc::new(world.coordinator(1, keep(9)).await);
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "a");
     let newest = checkpoint_of(&coordinator, &[&task], CheckpointKind::Full).await;
     let gate = world.store.park_after(Rule::on(Step::Put).path_ends_with("_metadata"));
     let trigger = coordinator.trigger(CheckpointKind::Full).unwrap();
     let handle = task.upload(&trigger).await.unwrap();
-    let committing = {
-        let coordinator = coordinator.clone();
-        tokio::spawn(async move { coordinator.acknowledge(handle).await })
-    };
+    let committing = acknowledging(&coordinator, handle);
     gate.reached().await;
     assert_eq!(world.view().await.checkpoints.len(), 2, "its index is there");
     coordinator.collect(SweepScope::Everything, false).await.unwrap();
-    let (plan, _) = coordinator.drop_checkpoints(&[(newest, "asked for".into())], false).await.unwrap();
+    let (plan, _) = coordinator.drop_checkpoints(&asked(newest), false).await.unwrap();
     assert_eq!(plan.refused.len(), 1, "{plan}");
     assert_eq!(coordinator.latest().await.unwrap().unwrap().metadata.folder(), newest);
     gate.release();
     committing.await.unwrap().unwrap();
-    coordinator.drop_checkpoints(&[(newest, "asked for".into())], false).await.unwrap();
+    coordinator.drop_checkpoints(&asked(newest), false).await.unwrap();
     assert_eq!(world.counting_ids().await, [trigger.checkpoint.0]);
 }
 
 #[tokio::test]
 async fn pins_are_set_while_the_deletes_of_a_collection_hang_and_hold() {
-    let world = World::new();
-    let coordinator = Arc::new(world.coordinator(1, keep(9)).await);
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "a");
     let first = checkpoint(&coordinator, &[&task]).await;
     checkpoint(&coordinator, &[&task]).await;
@@ -184,13 +195,13 @@ async fn pins_are_set_while_the_deletes_of_a_collection_hang_and_hold() {
     let (gate, collecting) = stalled_at(&world, &coordinator, Rule::on(Step::Delete)).await;
     let pinning = coordinator.clone();
     at_once("a pin", async move { pinning.pin(first, "mine").await }).await.unwrap();
-    let drops = vec![(first, "asked for".to_owned())];
+    let drops = asked(first);
     let dropping = coordinator.clone();
     let (plan, _) = at_once("a refusal", async move { dropping.drop_checkpoints(&drops, true).await }).await.unwrap();
     assert_eq!(plan.refused.len(), 1, "{plan}");
     gate.release();
     assert!(collecting.await.unwrap());
-    let (plan, _) = coordinator.drop_checkpoints(&[(first, "asked for".into())], false).await.unwrap();
+    let (plan, _) = coordinator.drop_checkpoints(&asked(first), false).await.unwrap();
     assert_eq!(plan.refused.len(), 1, "{plan}");
     assert_eq!(coordinator.unpin(first).await.unwrap(), 1);
     world.assert_exact("after all").await;
@@ -198,16 +209,14 @@ async fn pins_are_set_while_the_deletes_of_a_collection_hang_and_hold() {
 
 #[tokio::test]
 async fn a_checkpoint_that_is_being_dropped_cannot_be_pinned() {
-    let world = World::new();
-    let coordinator = Arc::new(world.coordinator(1, keep(9)).await);
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "a");
     let first = checkpoint(&coordinator, &[&task]).await;
     checkpoint(&coordinator, &[&task]).await;
     let gate = world.store.park(Rule::on(Step::Delete));
     let dropping = {
         let coordinator = coordinator.clone();
-        tokio::spawn(async move { coordinator.drop_checkpoints(&[(first, "asked for".into())], false).await })
+        tokio::spawn(async move { coordinator.drop_checkpoints(&asked(first), false).await })
     };
     gate.reached().await;
     let pinning = coordinator.clone();
@@ -221,9 +230,7 @@ async fn a_checkpoint_that_is_being_dropped_cannot_be_pinned() {
 
 #[tokio::test]
 async fn a_drop_waits_for_one_list_of_a_long_collection_and_not_for_all_of_them() {
-    let world = World::new();
-    let coordinator = Arc::new(world.coordinator(1, keep(9)).await);
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "a");
     let first = checkpoint(&coordinator, &[&task]).await;
     checkpoint(&coordinator, &[&task]).await;
@@ -239,7 +246,7 @@ async fn a_drop_waits_for_one_list_of_a_long_collection_and_not_for_all_of_them(
     let dropping = {
         let (coordinator, memory, shared) = (coordinator.clone(), world.memory.clone(), world.layout.shared().unwrap());
         tokio::spawn(async move {
-            coordinator.drop_checkpoints(&[(first, "asked for".into())], false).await.unwrap();
+            coordinator.drop_checkpoints(&asked(first), false).await.unwrap();
             memory.list(Some(&shared)).count().await
         })
     };
@@ -256,9 +263,7 @@ async fn a_drop_waits_for_one_list_of_a_long_collection_and_not_for_all_of_them(
 
 #[tokio::test]
 async fn a_collection_stops_at_its_next_list_when_the_tenure_ends() {
-    let world = World::new();
-    let coordinator = Arc::new(world.coordinator(1, keep(9)).await);
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
     for number in 0..CONDEMNED_BATCH_OBJECTS + 10 {
         task.write(&format!("{number}.sst"), number.to_le_bytes());
     }
@@ -284,9 +289,7 @@ async fn a_collection_stops_at_its_next_list_when_the_tenure_ends() {
 
 #[tokio::test]
 async fn what_a_commit_references_is_held_also_if_nobody_had_asked_for_it() {
-    let world = World::new();
-    let coordinator = Arc::new(world.coordinator(1, keep(9)).await);
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "of the first alone");
     let first = checkpoint(&coordinator, &[&task]).await;
     let entry = world.metadata(first).await.files().next().unwrap().clone();
@@ -297,12 +300,9 @@ async fn what_a_commit_references_is_held_also_if_nobody_had_asked_for_it() {
     handle.added.push(entry);
     handle.stats.files += 1;
     let gate = world.store.park_after(Rule::on(Step::Put).path_ends_with("_metadata"));
-    let committing = {
-        let coordinator = coordinator.clone();
-        tokio::spawn(async move { coordinator.acknowledge(handle).await })
-    };
+    let committing = acknowledging(&coordinator, handle);
     gate.reached().await;
-    let (dropping, drops) = (coordinator.clone(), vec![(first, "asked for".to_owned())]);
+    let (dropping, drops) = (coordinator.clone(), asked(first));
     let (plan, _) = at_once("a drop", async move { dropping.drop_checkpoints(&drops, false).await }).await.unwrap();
     assert!(plan.refused.is_empty(), "{plan}");
     gate.release();

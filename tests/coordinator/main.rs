@@ -1,5 +1,6 @@
 //! The coordinator and its subtasks, over a store in memory that fails as it is told.
 
+mod acknowledgements;
 mod again;
 mod beside;
 mod distrust;
@@ -10,5 +11,6 @@ mod outcome;
 mod passing_faults;
 mod restart;
 mod retention;
+mod savepoints;
 mod support;
 mod uploads;
