@@ -9,7 +9,7 @@ READY = eval "$$(scripts/setup)"
 CACHE := $(or $(ICECORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/icecore)
 BUILDING = echo "building icecore and its dependencies: about 6 minutes on 2 cores the first time, seconds later" >&2
 
-.PHONY: help demo test test-quick examples lint doc fuzz bench release services
+.PHONY: help demo test test-long test-quick examples lint doc fuzz bench release services
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,9 @@ demo: ## NEXMark on RocksDB: checkpoints, kill -9, restore at another parallelis
 
 test: ## All tests, against the real RocksDB, S3 and HDFS.
 	@$(READY); $(BUILDING); exec scripts/test $(FEATURES)
+
+test-long: ## All tests in their long forms (docs/building.md): about 20 minutes more.
+	@$(READY); $(BUILDING); export ICECORE_LONG=1; exec scripts/test $(FEATURES)
 
 test-quick: ## The tests that need no RocksDB; nothing is installed, RocksDB is neither built nor fetched.
 	CARGO_TARGET_DIR=$(CACHE)/target cargo test --features memory,test-support

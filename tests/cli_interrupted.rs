@@ -21,6 +21,8 @@ use icecore::task::{FolderOptions, freeze_folder};
 use rocksfolder_support::{db_bench, have_rocksdb_tools};
 
 const OTHER_OWNER: i32 = 4;
+/// How long a command waits for an owner that answers at once, in seconds, on a machine however busy.
+const WAIT_S: u32 = 10;
 /// How often a snapshot is killed.
 const KILLS: u64 = 25;
 
@@ -43,8 +45,11 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_gc_leaves_no_orphan() {
     }
     let bench = Bench::new();
     let db = bench.path("db");
-    let mut killed = 0;
-    for round in 0..KILLS {
+    let (mut killed, mut round) = (0, 0);
+    // About as long as a snapshot takes: what ends before it is killed says that it is shorter.
+    let mut life = Duration::from_millis(100);
+    while killed < KILLS {
+        assert!(round < 10 * KILLS, "only {killed} were killed before their end");
         write(&db, round, 6000);
         let before = if bench.job().exists() { bench.view().checkpoints.len() } else { 0 };
         let mut child = bench
@@ -54,15 +59,17 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_gc_leaves_no_orphan() {
             .spawn()
             .unwrap();
         // Over the whole life of the process, in steps that never repeat.
-        std::thread::sleep(Duration::from_micros(round * 3_700 % 91_000));
+        std::thread::sleep(life * (round * 37 % 91) as u32 / 91);
         let _ = child.kill();
         let status = child.wait().unwrap();
-        killed += u64::from(status.signal() == Some(9));
+        let was_killed = status.signal() == Some(9);
+        killed += u64::from(was_killed);
+        life = if was_killed { life * 21 / 20 } else { life * 3 / 4 };
+        round += 1;
         let after = if bench.job().exists() { bench.view().checkpoints.len() } else { 0 };
         assert!(after >= before, "a checkpoint was lost");
         assert!(status.code() != Some(0) || after > before, "told as taken, and not there");
     }
-    assert!(killed > KILLS / 2, "only {killed} were killed before their end");
     bench.ok(&format!("snapshot {} --take-over", db.display()));
     bench.ok("verify --all");
     bench.ok("gc");
@@ -235,7 +242,7 @@ fn a_snapshot_that_waits_asks_its_owner_once() {
     let Some((bench, db)) = three_checkpoints("a snapshot that waits") else { return };
     let owner = Owner::of(&bench);
     owner.serve();
-    bench.fails(&format!("snapshot {} --wait 2", db.display()), OTHER_OWNER);
+    bench.fails(&format!("snapshot {} --wait {WAIT_S}", db.display()), OTHER_OWNER);
     let requests = files_below(&bench.job().join("requests"), &bench.job());
     assert_eq!(requests.len(), 2, "more than a request and its answer: {requests:?}");
 }
@@ -280,7 +287,7 @@ fn a_snapshot_does_not_push_aside_an_owner_that_answers() {
     let Some((bench, db)) = three_checkpoints("an owner that answers") else { return };
     let owner = Owner::of(&bench);
     owner.serve();
-    let said = bench.fails(&format!("snapshot {} --wait 1", db.display()), OTHER_OWNER);
+    let said = bench.fails(&format!("snapshot {} --wait {WAIT_S}", db.display()), OTHER_OWNER);
     assert!(said.contains("the engine") && said.contains("--take-over"), "{said}");
     assert_eq!(numbers(&bench), [1, 2, 3]);
     owner.runtime.block_on(owner.coordinator.collect(SweepScope::Records, false)).unwrap();

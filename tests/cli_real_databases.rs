@@ -202,7 +202,7 @@ fn a_database_that_is_being_written_restores_to_one_moment() {
     let bench = Bench::new();
     let db = bench.path("db");
     // Keys are written in order, so that every moment's state is a beginning of the whole, without gaps.
-    let options = ["--benchmarks=fillseq", "--num=3000000", "--benchmark_write_rate_limit=2000000", "--batch_size=1"];
+    let options = ["--benchmarks=fillseq", "--num=60000000", "--benchmark_write_rate_limit=2000000", "--batch_size=1"];
     let mut command = db_bench(&db, &options);
     let _running = Running(command.stdout(Stdio::null()).spawn().unwrap());
     bench.wait_for(|_| db.join("CURRENT").exists() && cli_support::files_below(&db, &db).len() > 12);

@@ -101,7 +101,7 @@ async fn each_checkpoint_writes_the_live_content_that_was_not_there_and_the_stor
         world.assert_exact(&format!("round {round}")).await;
         if round % 11 == 5 {
             let oldest = coordinator.completed()[0].folder;
-            coordinator.drop_checkpoints(&[(oldest, "asked for".into())], false).await.unwrap();
+            coordinator.drop_checkpoints(&asked(oldest), false).await.unwrap();
             world.assert_exact(&format!("round {round}, dropped")).await;
         }
         if round % 13 == 6 {
@@ -116,9 +116,7 @@ async fn each_checkpoint_writes_the_live_content_that_was_not_there_and_the_stor
 
 #[tokio::test]
 async fn two_subtasks_that_upload_the_same_content_at_once_make_one_object() {
-    let world = World::new();
-    let coordinator = world.coordinator(2, keep(2)).await;
-    let (mut a, mut b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
+    let (world, coordinator, [mut a, mut b]) = two_tasks(keep(2)).await;
     a.write("1.sst", "the same");
     b.write("2.sst", "the same");
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
@@ -179,9 +177,7 @@ async fn a_file_whose_identity_is_known_is_not_opened() {
 
 #[tokio::test]
 async fn same_name_and_size_with_other_bytes_is_uploaded() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(2)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(2)).await;
     task.write("000007.sst", b"aaaa");
     let first = checkpoint(&coordinator, &[&task]).await;
     task.write("000007.sst", b"bbbb");
@@ -194,9 +190,7 @@ async fn same_name_and_size_with_other_bytes_is_uploaded() {
 
 #[tokio::test]
 async fn a_file_of_no_identity_is_hashed_and_not_sent_again() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(2)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (_world, coordinator, mut task) = one_task(keep(2)).await;
     task.write("1.sst", "a");
     for sent in [1, 0] {
         let mut snapshot = task.snapshot();
@@ -208,10 +202,12 @@ async fn a_file_of_no_identity_is_hashed_and_not_sent_again() {
     }
 }
 
-/// What one checkpoint costs that does not depend on how much there is.
-#[derive(Debug, PartialEq, Eq)]
+/// What one step of a job costs that must not depend on how much there is.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Cost {
     registry_touched: u64,
+    /// File entries of indexes that plans of deletion went through.
+    index_entries: u64,
     requests: u64,
     acknowledgement_bytes: usize,
     uploaded_bytes: u64,
@@ -231,49 +227,126 @@ fn handle_bytes(handle: &SubtaskHandle) -> usize {
     added + handle.removed.iter().map(|name| name.as_str().len()).sum::<usize>()
 }
 
-/// Takes a checkpoint with 50 changes on top of `unchanged` files, which lets the oldest go.
-async fn cost_beside(unchanged: usize) -> Cost {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(2)).await;
-    let mut task = world.task(&coordinator, 0, 1);
-    for number in 0..unchanged {
-        task.write(&format!("{number:08}.sst"), number.to_le_bytes());
-    }
-    let mut number = unchanged;
-    let churn = |task: &mut Task, number: &mut usize| {
-        for slot in 0..25 {
-            task.write(&format!("x{slot:07}.sst"), number.to_le_bytes());
-            *number += 1;
+/// A job with many files that never change, and few that always do.
+struct Large {
+    world: World,
+    coordinator: Arc<Coordinator>,
+    task: Task,
+    unchanged: usize,
+    written: usize,
+}
+
+impl Large {
+    async fn of(unchanged: usize, retained: u32) -> Self {
+        let (world, coordinator, mut task) = one_task(keep(retained)).await;
+        for number in 0..unchanged {
+            task.write(&format!("{number:08}.sst"), number.to_le_bytes());
         }
+        let mut large = Self { world, coordinator, task, unchanged, written: unchanged };
+        for _ in 0..3 {
+            large.churn();
+            checkpoint(&large.coordinator, &[&large.task]).await;
+        }
+        large
+    }
+
+    /// 25 files are replaced.
+    fn churn(&mut self) {
+        for slot in 0..25 {
+            self.task.write(&format!("x{slot:07}.sst"), self.written.to_le_bytes());
+            self.written += 1;
+        }
+    }
+
+    /// What `step` costs.
+    async fn cost_of(&mut self, step: impl AsyncFnOnce(&mut Self, &mut Cost)) -> Cost {
+        self.world.counting.reset();
+        let figures = |large: &Self| {
+            let touched = large.coordinator.registry().stats().touched;
+            (touched, large.coordinator.view().entries_read(), large.task.opened())
+        };
+        let before = figures(self);
+        let mut cost = Cost::default();
+        step(self, &mut cost).await;
+        let after = figures(self);
+        Cost {
+            registry_touched: after.0 - before.0,
+            index_entries: after.1 - before.1,
+            requests: self.world.counting.total_requests(),
+            opened_files: after.2 - before.2,
+            ..cost
+        }
+    }
+}
+
+/// Takes a checkpoint with 50 changes on top of `unchanged` files, which lets the oldest go.
+async fn cost_of_a_checkpoint_beside(unchanged: usize) -> Cost {
+    let mut large = Large::of(unchanged, 2).await;
+    large.churn();
+    let take = async |large: &mut Large, cost: &mut Cost| {
+        let trigger = large.coordinator.trigger(CheckpointKind::Incremental).unwrap();
+        let handle = large.task.upload(&trigger).await.unwrap();
+        (cost.acknowledgement_bytes, cost.uploaded_bytes) = (handle_bytes(&handle), handle.stats.uploaded_bytes);
+        assert_eq!(handle.stats.files as usize, large.unchanged + 25);
+        let acknowledged = large.coordinator.acknowledge(handle).await.unwrap();
+        assert!(matches!(acknowledged, Acknowledged::Complete(..)));
     };
-    for _ in 0..3 {
-        churn(&mut task, &mut number);
-        checkpoint(&coordinator, &[&task]).await;
-    }
-    churn(&mut task, &mut number);
-    world.counting.reset();
-    let (touched, opened) = (coordinator.registry().stats().touched, task.opened());
-    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    let handle = task.upload(&trigger).await.unwrap();
-    let (acknowledgement_bytes, uploaded_bytes) = (handle_bytes(&handle), handle.stats.uploaded_bytes);
-    assert_eq!(handle.stats.files as usize, unchanged + 25);
-    let acknowledged = coordinator.acknowledge(handle).await.unwrap();
-    assert!(matches!(acknowledged, Acknowledged::Complete(..)));
-    Cost {
-        registry_touched: coordinator.registry().stats().touched - touched,
-        requests: world.counting.total_requests(),
-        acknowledgement_bytes,
-        uploaded_bytes,
-        opened_files: task.opened() - opened,
-    }
+    let cost = large.cost_of(take).await;
+    assert_eq!(large.world.counting_ids().await, [3, 4], "the oldest one went");
+    cost
+}
+
+/// Drops a checkpoint by hand, beside a full one.
+async fn cost_of_a_drop_beside(unchanged: usize) -> Cost {
+    let mut large = Large::of(unchanged, 9).await;
+    checkpoint_of(&large.coordinator, &[&large.task], CheckpointKind::Full).await;
+    let first = large.coordinator.completed()[0].folder;
+    let drop_it = async |large: &mut Large, _: &mut Cost| {
+        large.coordinator.drop_checkpoints(&asked(first), false).await.unwrap();
+    };
+    let cost = large.cost_of(drop_it).await;
+    assert_eq!(large.world.counting_ids().await, [2, 3, 4]);
+    large.world.assert_exact("after the drop").await;
+    cost
+}
+
+/// Removes what an aborted checkpoint left, with the next completion.
+async fn cost_of_an_abort_beside(unchanged: usize) -> Cost {
+    let mut large = Large::of(unchanged, 9).await;
+    checkpoint_of(&large.coordinator, &[&large.task], CheckpointKind::Full).await;
+    large.churn();
+    let trigger = large.coordinator.trigger(CheckpointKind::Incremental).unwrap();
+    large.task.upload(&trigger).await.unwrap();
+    large.coordinator.abort(trigger.checkpoint, "for the test");
+    large.churn();
+    let take = async |large: &mut Large, _: &mut Cost| {
+        checkpoint(&large.coordinator, &[&large.task]).await;
+    };
+    let cost = large.cost_of(take).await;
+    large.world.assert_exact("after the next completion").await;
+    cost
 }
 
 #[tokio::test]
 async fn a_checkpoint_costs_the_same_beside_a_thousand_and_a_hundred_thousand_unchanged_files() {
-    let few = cost_beside(1_000).await;
+    let few = cost_of_a_checkpoint_beside(1_000).await;
     assert_eq!(few.opened_files, 25);
     assert!(few.registry_touched > 0 && few.requests > 25);
-    assert_eq!(few, cost_beside(100_000).await);
+    assert_eq!(few, cost_of_a_checkpoint_beside(100_000).await);
+}
+
+#[tokio::test]
+async fn a_drop_costs_the_same_beside_a_thousand_and_twenty_thousand_unchanged_files() {
+    let few = cost_of_a_drop_beside(1_000).await;
+    assert!(few.registry_touched > 0 && few.requests > 3);
+    assert_eq!(few, cost_of_a_drop_beside(20_000).await);
+}
+
+#[tokio::test]
+async fn what_an_abort_left_costs_the_same_beside_a_thousand_and_twenty_thousand_unchanged_files() {
+    let few = cost_of_an_abort_beside(1_000).await;
+    assert!(few.requests > 25);
+    assert_eq!(few, cost_of_an_abort_beside(20_000).await);
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn epochs_go_in_increasing_order_and_the_greater_ones_wait_for_the_lesser(
         let known: Vec<_> = world.view().await.epochs.known.into_keys().collect();
         assert_eq!(known, [old[1], old[2], old[3], owner.tenure.epoch()], "only the first one is gone");
     }
-    let report = owner.collector.retry().await;
+    let report = owner.collector.work_off().await;
     assert!(report.is_finished(), "{report}");
     assert_eq!(world.view().await.epochs.known.into_keys().collect::<Vec<_>>(), [owner.tenure.epoch()]);
 }
@@ -105,6 +105,6 @@ async fn a_claim_that_lands_late_waits_for_a_lesser_one_that_an_earlier_plan_cou
     let report = owner.sweep(SweepScope::Records).await.unwrap();
     assert_eq!(report.failed.len(), 1, "{report}");
     assert!(world.mem.has(&world.layout.claim(late).unwrap()), "E1");
-    assert!(owner.collector.retry().await.is_finished());
+    assert!(owner.collector.work_off().await.is_finished());
     assert_eq!(world.view().await.epochs.known.len(), 1);
 }

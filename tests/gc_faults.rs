@@ -21,7 +21,7 @@ async fn run_one(step: Step, n: u64, fault: Fault) -> bool {
         assert!(outcome.is_ok() || store.fired() > 0, "{when}: {outcome:?}");
         if first.tenure.check().is_ok() {
             // The store works again: nothing may be left undone.
-            let report = first.collector.retry().await;
+            let report = first.collector.work_off().await;
             assert!(report.is_finished(), "{when}: {report}");
         }
     }
@@ -87,9 +87,9 @@ async fn failed_deletes_are_reported_stay_listed_and_are_tried_again() {
     assert!(report.stopped.is_none());
     assert!(world.mem.paths().iter().any(|path| path.contains("/condemned/")), "the list stays");
     world.assert_sound("while one delete is open").await;
-    assert_eq!(party.collector.retry().await.pending_lists, 1);
+    assert_eq!(party.collector.work_off().await.pending_lists, 1);
     store.heal();
-    let report = party.collector.retry().await;
+    let report = party.collector.work_off().await;
     assert!(report.is_finished(), "{report}");
     assert_eq!(report.deleted_objects, 1);
     world.assert_nothing_unreferenced().await;
@@ -107,7 +107,7 @@ async fn files_of_a_checkpoint_stay_while_its_index_cannot_be_deleted() {
     let report = party.drop_checkpoints(&[first]).await.unwrap();
     assert_eq!(report.deleted_objects, 0, "{report}");
     assert_eq!(world.mem.paths().len(), before + 1, "only the list came");
-    assert!(party.collector.retry().await.is_finished());
+    assert!(party.collector.work_off().await.is_finished());
     world.assert_nothing_unreferenced().await;
 }
 
@@ -123,7 +123,7 @@ async fn a_look_that_fails_touches_nothing_and_a_later_one_finishes() {
     assert_eq!(report.stopped.as_ref().map(icecore::Error::kind), Some(ErrorKind::Temporary));
     assert_eq!(report.deleted_objects, 0);
     assert!(world.mem.has(&world.layout.metadata(first).unwrap()));
-    assert!(party.collector.retry().await.is_finished());
+    assert!(party.collector.work_off().await.is_finished());
     assert!(!world.mem.has(&world.layout.metadata(first).unwrap()));
 }
 
@@ -170,7 +170,7 @@ async fn objects_of_a_list_that_could_not_be_written_are_not_handed_out_again() 
     assert_eq!(report.deleted_objects, 0);
     assert!(freed.iter().all(|name| !party.held.reusable().contains(name)));
     // The next attempt uses another list; the first one lands after it and is swept.
-    assert!(party.collector.retry().await.is_finished());
+    assert!(party.collector.work_off().await.is_finished());
     for landed in store.land_late().await {
         landed.unwrap();
     }
@@ -199,7 +199,7 @@ async fn a_collection_whose_future_is_dropped_is_finished_by_the_next_call() {
             }
         }
         gate.release();
-        assert!(party.collector.retry().await.is_finished());
+        assert!(party.collector.work_off().await.is_finished());
         world.assert_nothing_unreferenced().await;
     }
 }
@@ -223,7 +223,7 @@ async fn a_file_shared_with_a_checkpoint_whose_list_failed_waits_for_that_list()
     world.assert_sound("two lists failed").await;
     let successor = world.party().await;
     assert_eq!(successor.adopted.checkpoints.len(), 3);
-    assert!(!party.collector.retry().await.is_finished());
+    assert!(!party.collector.work_off().await.is_finished());
     world.assert_sound("after the successor started").await;
 }
 

@@ -135,6 +135,9 @@ async fn cuts_are_one_moment(log: bool, rounds: u32) {
             })
         })
         .collect();
+    while counters(&db, "right").contains(&0) {
+        tokio::task::yield_now().await;
+    }
     let mut last = vec![0; WRITERS as usize];
     for round in 0..rounds {
         job.checkpoint(&db, Cut::AtomicFlush).await.unwrap();
@@ -152,7 +155,6 @@ async fn cuts_are_one_moment(log: bool, rounds: u32) {
     }
     stop.store(true, Ordering::Relaxed);
     writers.into_iter().for_each(|writer| writer.join().unwrap());
-    assert!(last.iter().all(|counter| *counter > 0), "a writer wrote nothing: the test shows nothing");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

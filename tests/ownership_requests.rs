@@ -89,7 +89,7 @@ async fn an_answer_stays_long_enough_to_be_read_and_then_goes() {
     let inbox = Inbox::default();
     inbox.answer(&owner.tenure, answered.uid, Outcome::Done(String::new())).await.unwrap();
     for (later_ms, left) in [(0, 3), (ANSWER_KEPT_MS - 1, 3), (1, 1)] {
-        world.pass_ms(later_ms);
+        world.time.pass(Duration::from_millis(later_ms));
         let done: BTreeSet<_> = inbox.done(&owner.tenure).unwrap();
         let (view, progress) = (world.view().await, owner.progress());
         let judge = Judge::new(&view, &*owner.held, owner.tenure.epoch(), &progress, &done);

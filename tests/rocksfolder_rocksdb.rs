@@ -4,6 +4,8 @@ mod rocksfolder_support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use icecore::layout::FileKind;
 use icecore::rocksfolder::edit::{InternalKey, TableMeta, VersionEdit};
@@ -272,6 +274,7 @@ fn a_copy_made_under_a_writer_is_one_cut_through_all_column_families() {
     let names = FAMILIES.map(String::from);
     let db = open_with(path.path(), &db_options, &names);
     let stop = std::sync::atomic::AtomicBool::new(false);
+    let pause_us = AtomicU64::new(SHORTEST_PAUSE_US);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // Every batch puts one key into each family; families fill, and are flushed, at different paces.
@@ -281,35 +284,48 @@ fn a_copy_made_under_a_writer_is_one_cut_through_all_column_families() {
                     batch.put_cf(&db.cf_handle(name).unwrap(), index.to_be_bytes(), vec![b'x'; size]);
                 }
                 db.write(batch).unwrap();
-                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                std::thread::sleep(std::time::Duration::from_micros(300));
+                std::thread::sleep(Duration::from_micros(pause_us.load(Ordering::Relaxed)));
             }
         });
-        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| copies_are_cuts(path.path(), &names)));
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let checked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| copies_are_cuts(path.path(), &names, &pause_us)));
+        stop.store(true, Ordering::Relaxed);
         checked.unwrap();
     });
 }
 
-fn copies_are_cuts(path: &Path, names: &[String]) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    let (mut copies, mut with_tables) = (0, 0);
+/// Between two batches, in microseconds.
+const SHORTEST_PAUSE_US: u64 = 300;
+/// As often as a copy may be tried.
+const MAX_ATTEMPTS: u32 = 1_000;
+
+/// The writer slows down while the database changes faster than this machine copies it now.
+fn copies_are_cuts(path: &Path, names: &[String], pause_us: &AtomicU64) {
+    let (mut copies, mut with_tables, mut attempts) = (0, 0, 0);
     while copies < 10 || with_tables < 3 {
-        assert!(std::time::Instant::now() < deadline, "only {copies} copies could be made");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        attempts += 1;
+        assert!(attempts < MAX_ATTEMPTS, "only {copies} copies could be made");
+        std::thread::sleep(Duration::from_millis(100));
         let to = tempfile::tempdir().unwrap();
         let copied = RocksFolder::read(path).and_then(|folder| {
             copy_or_link(&folder, to.path())?;
             Ok((folder.is_still_current()?, folder))
         });
         let folder = match copied {
-            Ok((true, folder)) => folder,
-            Ok((false, _)) => continue,
-            Err(error) if error.kind() == icecore::ErrorKind::Changed => continue,
+            Ok((true, folder)) => Some(folder),
+            Ok((false, _)) => None,
+            Err(error) if error.kind() == icecore::ErrorKind::Changed => None,
             Err(error) => panic!("{error}"),
         };
+        let pause = pause_us.load(Ordering::Relaxed);
+        let Some(folder) = folder else {
+            pause_us.store((pause * 2).min(SHORTEST_PAUSE_US << 8), Ordering::Relaxed);
+            continue;
+        };
+        pause_us.store((pause / 2).max(SHORTEST_PAUSE_US), Ordering::Relaxed);
         let rows = rows(&open(to.path()), names);
         let count = rows["default"].len();
         assert!(count > 0);

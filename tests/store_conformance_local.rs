@@ -1,4 +1,6 @@
 //! The local store keeps the contract, alone and under the wrappers that tests put around it.
+//!
+//! `ICECORE_LONG=1` does so with an object of 1 GiB.
 
 use std::sync::Arc;
 
@@ -14,7 +16,11 @@ fn local(folder: &tempfile::TempDir) -> StoreRef {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_local_store_keeps_the_contract() {
     let folder = tempfile::tempdir().unwrap();
-    conformance::run(|| async { local(&folder) }).await.assert_conforms();
+    let mut options = Options::default();
+    if std::env::var_os("ICECORE_LONG").is_some() {
+        options.large_object_bytes = 1 << 30;
+    }
+    conformance::run_with(&options, || async { local(&folder) }).await.assert_conforms();
 }
 
 #[tokio::test]
@@ -30,13 +36,4 @@ async fn the_wrappers_for_tests_keep_the_contract() {
     let store: StoreRef = FaultyStore::new(CountingStore::new(local(&folder)));
     let options = Options { listed_objects: 200, ..Options::default() };
     conformance::run_with(&options, || async { store.clone() }).await.assert_conforms();
-}
-
-/// For a machine with time: `cargo test --release ... -- --ignored`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "writes 1 GiB"]
-async fn the_local_store_keeps_the_contract_with_a_gibibyte() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = Options { large_object_bytes: 1 << 30, ..Options::default() };
-    conformance::run_with(&options, || async { local(&folder) }).await.assert_conforms();
 }

@@ -78,7 +78,7 @@ async fn carry_out(
     coordinator: &Coordinator,
     options: &CopyOptions,
 ) -> Result<(CopyPlan, CopyReport)> {
-    let plan = CopyPlan::new(&source.view, chosen, &coordinator.view().await, options)?;
+    let plan = CopyPlan::new(&source.view, chosen, &coordinator.view(), options)?;
     // Nobody but this owner may write here; a zombie's writer fails at its end.
     if let Err(error) = target.store.remove_unfinished(Some(target.layout.root()), Duration::ZERO).await {
         tracing::warn!(%error, "could not remove unfinished files of crashed writers");

@@ -46,15 +46,18 @@ impl Coordinator {
     /// was unknown, `aborted` of those that were in flight, `subsumed` of complete ones that another owner
     /// dropped.
     ///
-    /// Waits for what this coordinator is at. May be tried again after an error.
+    /// Waits for a commit or a pin that this coordinator is at; deletes of a list in hand go on as a stalled owner's
+    /// would (I4). May be tried again after an error.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if the tenure is not over, or the job was claimed again already;
     /// [`ErrorKind::Fenced`] if an epoch that has not ended is above this one: nothing is claimed then, and
     /// when that has ended it may be tried again. Otherwise as [`Coordinator::start`].
     pub async fn claim_again(&self) -> Result<ClaimedAgain> {
-        // Nothing is committed under it, so what is undecided is all there.
-        let view = self.view.lock().await;
+        // Nothing is committed under the first, so what is undecided is all there.
+        let _no_commit = self.commits.lock().await;
+        let _no_plan = self.plans.lock().await;
+        let view = self.counting.now();
         let refuse = |why: &str| Err(Error::invalid(CLAIM_AGAIN, why).with_object(self.layout.root()));
         if self.tenure.over().is_none() {
             return refuse("the tenure is not over");
@@ -152,7 +155,7 @@ enum Open {
 fn take_open(state: &mut State) -> BTreeMap<CheckpointId, Open> {
     let in_flight = std::mem::take(&mut state.pending).into_iter();
     let mut open: BTreeMap<_, _> = in_flight.map(|(id, pending)| (id, Open::InFlight(Box::new(pending)))).collect();
-    // Nothing is committed under the view's lock, so those that wait for it only have their error to come.
+    // Nothing is committed under the lock, so those that wait for it only have their error to come.
     let waiting: Vec<CheckpointFolder> = state.committing.values().filter_map(|waiting| waiting.folder).collect();
     state.committing.retain(|_, waiting| waiting.folder.is_none());
     let undecided = std::mem::take(&mut state.undecided).into_iter().chain(waiting);

@@ -1,18 +1,20 @@
 //! Retention, dropping, pins and collection: everything by which a coordinator deletes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::StreamExt;
 
 use super::core::Coordinator;
+use super::counting::merged;
 use super::retention::{Candidate, RetentionPlan, RetentionPolicy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{self, GcPlan, GcReport, Judge, Progress, SweepScope};
-use crate::layout::{CheckpointFolder, CheckpointId, RefName, SharedName};
+use crate::layout::{CheckpointFolder, CheckpointId, Place, RefName, SharedName};
 use crate::metadata::CheckpointKind;
 use crate::ownership::{HoldView, JobView};
 use crate::registry::Unreferenced;
-use crate::store::ObjectMeta;
+use crate::store::{ObjectMeta, StorePath};
 
 /// What ended checkpoints left on the store.
 #[derive(Debug, Default)]
@@ -63,22 +65,22 @@ impl Coordinator {
     }
 
     /// Drops what the options' policy does not keep, and what ended checkpoints left. Failures are
-    /// logged and made good by a later call: a checkpoint that is complete stays complete.
-    pub(super) async fn retain(&self, view: &mut JobView) {
-        let policy = self.options.retention;
-        let drops = self.retention_plan(policy, view).drop;
-        let why = |folder: &CheckpointFolder| (*folder, "not kept by the retention policy".to_owned());
-        let drops: Vec<_> = drops.iter().map(why).collect();
-        if !drops.is_empty() {
-            match self.drop_now(view, &drops).await {
-                Ok((_, report)) => log_report(&report),
-                Err(error) => tracing::warn!(%error, "could not drop checkpoints; a later collection does"),
+    /// logged and made good by a later call: a checkpoint that is complete stays complete. Waits for
+    /// nobody's deletes: whoever is at some goes on to these.
+    pub(super) async fn retain(&self) {
+        {
+            let _one_at_a_time = self.plans.lock().await;
+            let drops = self.retention_plan(self.options.retention, &self.counting.now()).drop;
+            if !drops.is_empty()
+                && let Err(error) = self.begin_drops(&not_kept(&drops)).await
+            {
+                tracing::warn!(%error, "could not drop checkpoints; a later collection does");
+            }
+            if let Err(error) = self.begin_leftovers().await {
+                tracing::warn!(%error, "could not remove what ended checkpoints left; a sweep does");
             }
         }
-        match self.remove_leftovers(view).await {
-            Ok(report) => log_report(&report),
-            Err(error) => tracing::warn!(%error, "could not remove what ended checkpoints left; a sweep does"),
-        }
+        log_report(&self.told(self.collector.work_off_unless_busy().await));
     }
 
     /// Drops checkpoints whatever the policy says, with `dry_run` only as a plan. What cannot be
@@ -91,15 +93,19 @@ impl Coordinator {
         drops: &[(CheckpointFolder, String)],
         dry_run: bool,
     ) -> Result<(GcPlan, GcReport)> {
-        let mut view = self.view.lock().await;
         self.tenure.check()?;
         if dry_run {
+            let view = self.counting.now();
             let (going, refused) = self.choose(&view, drops);
             let mut plan = gc::plan_drop(&*self.store, &view, &going).await?;
             plan.refused.extend(refused);
             return Ok((plan, GcReport::default()));
         }
-        let (plan, report) = self.drop_now(&mut view, drops).await?;
+        let (plan, kept) = {
+            let _one_at_a_time = self.plans.lock().await;
+            self.begin_drops(drops).await?
+        };
+        let report = GcReport { kept, ..self.told(self.collector.work_off().await) };
         Ok((plan, report.into_result()?))
     }
 
@@ -114,13 +120,8 @@ impl Coordinator {
         dry_run: bool,
     ) -> Result<(RetentionPlan, GcPlan, GcReport)> {
         policy.check()?;
-        let retention = {
-            let view = self.view.lock().await;
-            self.retention_plan(policy, &view)
-        };
-        let why = |folder: &CheckpointFolder| (*folder, "not kept by the retention policy".to_owned());
-        let drops: Vec<_> = retention.drop.iter().map(why).collect();
-        let (plan, report) = self.drop_checkpoints(&drops, dry_run).await?;
+        let retention = self.retention_plan(policy, &self.counting.now());
+        let (plan, report) = self.drop_checkpoints(&not_kept(&retention.drop), dry_run).await?;
         Ok((retention, plan, report))
     }
 
@@ -134,52 +135,63 @@ impl Coordinator {
     /// # Errors
     /// The tenure's end; what the store says of a listing.
     pub async fn repair(&self, folder: CheckpointFolder) -> Result<(GcPlan, GcReport)> {
-        let mut view = self.view.lock().await;
         self.tenure.check()?;
-        let fresh = JobView::read(&*self.store, &self.layout).await?;
-        if fresh.start.as_ref().map(|start| start.epoch) != Some(self.tenure.epoch()) {
-            self.tenure.look().await?;
-        }
-        // One that was read goes by a drop, which knows what that frees.
-        let was_read = view.checkpoints.get(&folder).is_some_and(|checkpoint| checkpoint.content.is_ok());
-        let mut plan = gc::plan_repair(&*self.store, if was_read { &view } else { &fresh }, folder).await?;
-        let (bases, newest) = self.built_on();
-        if let Some(why) = self.needed(&bases, newest, folder).filter(|_| !plan.dropped.is_empty()) {
-            plan = GcPlan::empty(self.layout.job().clone());
-            plan.refused.push(gc::Refused { folder, why: why.to_owned() });
-        }
-        // If it is registered, what it references stays held until the next tenure.
-        for dropped in &plan.dropped {
-            self.state.lock().completed.remove(&dropped.folder);
-        }
-        let report = self.collector.execute(plan.clone()).await;
-        for dropped in &plan.dropped {
-            view.note_dropped(dropped.folder);
-        }
+        let (progress, before) = (self.progress(), self.counting.now());
+        let fresh = self.read_view().await?;
+        let (plan, kept) = {
+            let _one_at_a_time = self.plans.lock().await;
+            let now = self.counting.now();
+            // One that was read goes by a drop, which knows what that frees.
+            let was_read = |view: &JobView| view.checkpoints.get(&folder).is_some_and(|known| known.content.is_ok());
+            let mut plan = if was_read(&now) || was_read(&before) {
+                gc::plan_repair(&*self.store, &before, folder).await?
+            } else {
+                let view = merged(fresh, &before, &now, &progress);
+                gc::plan_repair(&*self.store, &view, folder).await?
+            };
+            let (bases, newest) = self.built_on();
+            if let Some(why) = self.needed(&bases, newest, folder).filter(|_| !plan.dropped.is_empty()) {
+                plan = GcPlan::empty(self.layout.job().clone());
+                plan.refused.push(gc::Refused { folder, why: why.to_owned() });
+            }
+            // If it is registered, what it references stays held until the next tenure.
+            let kept = self.condemn(&plan)?;
+            (plan, kept)
+        };
+        let report = GcReport { kept, ..self.told(self.collector.work_off().await) };
         Ok((plan, report.into_result()?))
     }
 
-    async fn drop_now(&self, view: &mut JobView, drops: &[(CheckpointFolder, String)]) -> Result<(GcPlan, GcReport)> {
-        let (going, refused) = self.choose(view, drops);
-        let mut plan = gc::plan_release(&*self.store, view, &*self.registry, &going).await?;
+    /// Plans drops and condemns what they free (D1).
+    async fn begin_drops(&self, drops: &[(CheckpointFolder, String)]) -> Result<(GcPlan, Vec<StorePath>)> {
+        let view = self.counting.now();
+        let (going, refused) = self.choose(&view, drops);
+        let mut plan = gc::plan_release(&*self.store, &view, &*self.registry, &going).await?;
         plan.refused.extend(refused);
+        let kept = self.condemn(&plan)?;
+        Ok((plan, kept))
+    }
+
+    /// From here on the checkpoints that a plan drops count no more, and the collector has what goes
+    /// with them: both or neither, whenever this future's caller is dropped. Were one counted on the store and
+    /// not here, a later plan would free what it references.
+    fn condemn(&self, plan: &GcPlan) -> Result<Vec<StorePath>> {
+        let kept = self.collector.begin(plan.clone())?;
         for dropped in &plan.dropped {
             self.state.lock().completed.remove(&dropped.folder);
+            self.counting.note(|view| view.note_dropped(dropped.folder));
         }
-        let report = self.collector.execute(plan.clone()).await;
-        // Not before: were this future dropped before the collector has the plan, the checkpoint would
-        // count on the store and not here, and a later plan would free what it references.
-        for dropped in &plan.dropped {
-            view.note_dropped(dropped.folder);
-        }
-        if self.tenure.over().is_none() {
-            for dropped in &plan.dropped {
-                for listener in &self.listeners {
-                    listener.subsumed(dropped.folder);
-                }
+        Ok(kept)
+    }
+
+    /// Tells listeners what a report says.
+    fn told(&self, report: GcReport) -> GcReport {
+        for folder in &report.dropped {
+            for listener in &self.listeners {
+                listener.subsumed(*folder);
             }
         }
-        Ok((plan, report))
+        report
     }
 
     /// Splits what is asked for into what may go and what may not: what checkpoints in flight and the
@@ -227,10 +239,10 @@ impl Coordinator {
         }
     }
 
-    async fn remove_leftovers(&self, view: &mut JobView) -> Result<GcReport> {
+    async fn begin_leftovers(&self) -> Result<()> {
         let leftovers = std::mem::take(&mut self.state.lock().leftovers);
         if leftovers.is_empty() {
-            return Ok(GcReport::default());
+            return Ok(());
         }
         let progress = self.progress();
         let mut listing = Vec::new();
@@ -244,30 +256,28 @@ impl Coordinator {
                 listing.push(object?);
             }
         }
-        let done = BTreeSet::new();
-        let plan = {
-            let judge = Judge::new(view, &*self.registry, self.tenure.epoch(), &progress, &done);
-            gc::plan_listed(&self.layout, &judge, listing)
-        };
-        Ok(self.collector.execute(plan).await)
+        let (view, done) = (self.counting.now(), BTreeSet::new());
+        let judge = Judge::of_leftovers(&view, &*self.registry, self.tenure.epoch(), &progress, &done);
+        self.condemn(&gc::plan_listed(&self.layout, &judge, listing)).map(|_| ())
     }
 
     /// Finds and removes everything that nothing references: orphans of crashed runs and aborted
     /// checkpoints, void lists, superseded epochs; first goes on with deletes that failed. With
-    /// `dry_run` it only plans.
+    /// `dry_run` it only plans. Commits, drops and pins go on meanwhile.
     ///
     /// # Errors
     /// The tenure's end; [`ErrorKind::Blocked`] if the own start cannot be read, so that nobody knows
     /// what counts; what the store says of a listing: a sweep that could not see everything deletes
     /// nothing.
     pub async fn collect(&self, scope: SweepScope, dry_run: bool) -> Result<(GcPlan, GcReport)> {
-        let mut view = self.view.lock().await;
+        let _one_at_a_time = if dry_run { None } else { Some(self.sweeps.lock().await) };
         self.tenure.check()?;
         if !dry_run {
-            log_report(&self.collector.retry().await);
+            log_report(&self.told(self.collector.work_off().await));
         }
+        // First how far each checkpoint is, then what counts, then what is there (S2).
         let progress = self.progress();
-        self.refresh(&mut view).await?;
+        let view = self.refresh(&progress).await?;
         let mut done = self.inbox.done(&self.tenure)?;
         done.extend(self.collector.stray_lists(&view));
         let plan = {
@@ -277,7 +287,7 @@ impl Coordinator {
         if dry_run {
             return Ok((plan, GcReport::default()));
         }
-        let report = self.collector.execute(plan.clone()).await;
+        let report = self.told(self.collector.execute(plan.clone()).await);
         Ok((plan, report.into_result()?))
     }
 
@@ -286,12 +296,11 @@ impl Coordinator {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it is no complete checkpoint; the tenure's end.
     pub async fn pin(&self, folder: CheckpointFolder, reason: &str) -> Result<RefName> {
-        let mut view = self.view.lock().await;
-        let name = self.collector.pin(&view, folder, reason).await?;
-        // It holds from here on, so that is the answer; the rest of the view may wait.
+        let _one_at_a_time = self.plans.lock().await;
+        let name = self.collector.pin(&self.counting.now(), folder, reason).await?;
         let hold = HoldView { path: self.layout.pin(&name)?, note: Ok(reason.to_owned()) };
-        view.pins.insert(name, hold);
-        self.refresh_if_possible(&mut view).await;
+        self.counting.note(|view| view.pins.insert(name, hold));
+        self.collector.note_view(&self.counting.now());
         Ok(name)
     }
 
@@ -300,21 +309,37 @@ impl Coordinator {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it has none; the tenure's end.
     pub async fn unpin(&self, folder: CheckpointFolder) -> Result<usize> {
-        let mut view = self.view.lock().await;
-        let plan = gc::plan_unpin(&view, folder)?;
-        let count = plan.objects.len();
-        if count == 0 {
-            return Err(Error::new(ErrorKind::NotFound, "unpin a checkpoint", "it is not pinned").with_object(folder));
+        let plan = {
+            let _one_at_a_time = self.plans.lock().await;
+            let plan = gc::plan_unpin(&self.counting.now(), folder)?;
+            if plan.is_empty() {
+                let error = Error::new(ErrorKind::NotFound, "unpin a checkpoint", "it is not pinned");
+                return Err(error.with_object(folder));
+            }
+            self.condemn(&plan)?;
+            plan
+        };
+        self.told(self.collector.work_off().await).into_result()?;
+        for object in &plan.objects {
+            if let Place::Pin(name) = &object.place {
+                self.counting.note(|view| view.pins.remove(name));
+            }
         }
-        self.collector.execute(plan).await.into_result()?;
-        view.pins.retain(|name, _| name.folder != folder);
-        self.refresh_if_possible(&mut view).await;
-        Ok(count)
+        Ok(plan.objects.len())
     }
 
     /// Reads anew what counts. Unless that is seen with the own start, the view stays as it was: one
-    /// in which nothing counts would say that the job has no checkpoint.
-    async fn refresh(&self, view: &mut JobView) -> Result<()> {
+    /// in which nothing counts would say that the job has no checkpoint. `progress` was taken before.
+    async fn refresh(&self, progress: &Progress) -> Result<Arc<JobView>> {
+        let before = self.counting.now();
+        let fresh = self.read_view().await?;
+        let _nothing_is_dropped_or_pinned = self.plans.lock().await;
+        let view = self.counting.take_in(fresh, &before, progress);
+        self.collector.note_view(&view);
+        Ok(view)
+    }
+
+    async fn read_view(&self) -> Result<JobView> {
         let fresh = JobView::read(&*self.store, &self.layout).await?;
         if fresh.start.as_ref().map(|start| start.epoch) != Some(self.tenure.epoch()) {
             self.tenure.look().await?;
@@ -322,16 +347,7 @@ impl Coordinator {
                 .with_object(self.layout.start(self.tenure.epoch())?)
                 .with_advice("put back a sound copy of the object, or claim the job again"));
         }
-        self.collector.note_view(&fresh);
-        *view = fresh;
-        Ok(())
-    }
-
-    /// After what is done, whether or not the view can be read.
-    async fn refresh_if_possible(&self, view: &mut JobView) {
-        if let Err(error) = self.refresh(view).await {
-            tracing::warn!(%error, "could not read anew what counts; a later collection does");
-        }
+        Ok(fresh)
     }
 
     /// How far the tenure's checkpoints are; to be taken before anything is listed.
@@ -342,6 +358,10 @@ impl Coordinator {
             in_flight: state.pending.keys().chain(state.committing.keys()).copied().collect(),
         }
     }
+}
+
+fn not_kept(drops: &[CheckpointFolder]) -> Vec<(CheckpointFolder, String)> {
+    drops.iter().map(|folder| (*folder, "not kept by the retention policy".to_owned())).collect()
 }
 
 fn log_report(report: &GcReport) {

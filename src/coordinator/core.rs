@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::again::Succession;
 use super::chain::{Chain, CompletedCheckpoint};
 use super::collect::Leftovers;
+use super::counting::Counting;
 use super::distrust::DistrustState;
 use super::listener::CheckpointListener;
 use super::options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
@@ -64,8 +65,14 @@ pub struct Coordinator {
     pub(super) inbox: Inbox,
     pub(super) listeners: Vec<Arc<dyn CheckpointListener>>,
     pub(super) state: Mutex<State>,
-    /// What counts. Held while the store is changed: one commit or deletion at a time.
-    pub(super) view: tokio::sync::Mutex<JobView>,
+    pub(super) counting: Counting,
+    /// Held while a checkpoint is committed and registered: one after another, as their ids grow.
+    pub(super) commits: tokio::sync::Mutex<()>,
+    /// Held while it is decided what counts no longer, what is pinned, what is distrusted; not while
+    /// something is deleted. Whoever wants both locks takes `commits` first.
+    pub(super) plans: tokio::sync::Mutex<()>,
+    /// Held for a sweep: a second one would find the same.
+    pub(super) sweeps: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -190,7 +197,10 @@ impl Coordinator {
             inbox: Inbox::default(),
             listeners,
             state: Mutex::new(state),
-            view: tokio::sync::Mutex::new(claimed.view),
+            counting: Counting::new(claimed.view),
+            commits: tokio::sync::Mutex::default(),
+            plans: tokio::sync::Mutex::default(),
+            sweeps: tokio::sync::Mutex::default(),
         })
     }
 
@@ -223,6 +233,11 @@ impl Coordinator {
         &self.layout
     }
 
+    /// What counts, as this coordinator knows it: the store is not asked.
+    pub fn view(&self) -> Arc<JobView> {
+        self.counting.now()
+    }
+
     /// The registry of shared files.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
@@ -238,11 +253,6 @@ impl Coordinator {
         self.state.lock().completed.values().cloned().collect()
     }
 
-    /// What counts, as this tenure knows it now.
-    pub async fn view(&self) -> JobView {
-        self.view.lock().await.clone()
-    }
-
     /// The newest complete checkpoint, read and decoded: what a recovery restores.
     ///
     /// # Errors
@@ -250,23 +260,33 @@ impl Coordinator {
     /// is never passed over in silence: the advice names the newest that is sound. `Ok(None)` if there
     /// is none yet.
     pub async fn latest(&self) -> Result<Option<Checkpoint>> {
-        let newest = {
-            let view = self.view.lock().await;
-            if view.start.is_none() {
-                // Nothing counts in such a view, which is not to say that there is nothing.
-                return Err(Error::new(ErrorKind::Blocked, "find the newest checkpoint", "what counts is not known")
-                    .with_object(self.layout.root())
-                    .with_advice("claim the job again"));
+        loop {
+            let Some(folder) = self.newest()? else { return Ok(None) };
+            let error = match read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(error) => error,
+            };
+            if self.newest()? != Some(folder) {
+                // Newer ones were completed while it was read, and it may have been dropped.
+                continue;
             }
-            view.newest().map(|checkpoint| checkpoint.folder)
-        };
-        let Some(folder) = newest else { return Ok(None) };
-        let read = read_checkpoint(self.store.clone(), Some(self.layout.checkpoint(folder)?)).await;
-        let sound = self.state.lock().completed.keys().next_back().copied().filter(|sound| *sound != folder);
-        read.map(Some).map_err(|error| match sound {
-            Some(sound) => error.with_advice(format!("the newest checkpoint that can be read is {sound}")),
-            None => error,
-        })
+            let sound = self.state.lock().completed.keys().next_back().copied().filter(|sound| *sound != folder);
+            return Err(match sound {
+                Some(sound) => error.with_advice(format!("the newest checkpoint that can be read is {sound}")),
+                None => error,
+            });
+        }
+    }
+
+    fn newest(&self) -> Result<Option<CheckpointFolder>> {
+        let view = self.counting.now();
+        if view.start.is_none() {
+            // Nothing counts in such a view, which is not to say that there is nothing.
+            return Err(Error::new(ErrorKind::Blocked, "find the newest checkpoint", "what counts is not known")
+                .with_object(self.layout.root())
+                .with_advice("claim the job again"));
+        }
+        Ok(view.newest().map(|checkpoint| checkpoint.folder))
     }
 
     /// Begins a new run of the job's tasks, with these operators. Checkpoints in flight are aborted;
@@ -440,12 +460,15 @@ impl Coordinator {
             && since(state.last_end).is_none_or(|passed| passed >= self.options.min_pause)
     }
 
-    /// Ends the tenure in good order: the next coordinator need not wait for this one.
+    /// Ends the tenure in good order: the next coordinator need not wait for this one. A commit or a pin
+    /// under way comes to its end first. A collection stops at its next list; deletes of the list in
+    /// hand may still be under way, which harms nobody (names are never used twice).
     ///
     /// # Errors
     /// The tenure was over already, or the store failed.
     pub async fn end(&self) -> Result<()> {
-        let _one_at_a_time = self.view.lock().await;
+        let _no_commit = self.commits.lock().await;
+        let _no_plan = self.plans.lock().await;
         self.tenure.end().await
     }
 }

@@ -58,8 +58,10 @@ impl Coordinator {
     /// what the store says of writing the records: then it holds for this tenure all the same, and may be
     /// asked for again.
     pub async fn distrust(&self, objects: &[SharedName], reason: &str) -> Result<Distrusted> {
-        let mut view = self.view.lock().await;
+        let no_commit = self.commits.lock().await;
+        let _no_plan = self.plans.lock().await;
         self.tenure.check()?;
+        let view = self.counting.now();
         let mut outcome = Distrusted::default();
         for object in needed(&view, objects) {
             match object {
@@ -75,13 +77,14 @@ impl Coordinator {
                 .with_advice("take checkpoints under another job: too much of this one is damaged"));
         }
         self.hand_out_no_more(outcome.marked.iter().chain(&outcome.known))?; // X1
-        self.record_distrust(&mut view, &outcome.marked, reason).await?; // X2
+        drop(no_commit);
+        self.record_distrust(&outcome.marked, reason).await?; // X2
         self.tenure.look().await?;
         tracing::info!(job = %self.layout.job(), marked = outcome.marked.len(), reason, "damaged objects");
         Ok(outcome)
     }
 
-    /// X1. To be called under the view's lock: nothing is committed meanwhile.
+    /// X1. To be called while nothing is committed.
     fn hand_out_no_more<'a>(&self, objects: impl Iterator<Item = &'a SharedName>) -> Result<()> {
         let (fresh, base) = {
             let state = self.state.lock();
@@ -117,7 +120,7 @@ impl Coordinator {
     }
 
     /// X2: a record each. Those that are confirmed are noted, whatever becomes of the others.
-    async fn record_distrust(&self, view: &mut JobView, objects: &[SharedName], reason: &str) -> Result<()> {
+    async fn record_distrust(&self, objects: &[SharedName], reason: &str) -> Result<()> {
         let (writer, created_at_unix_ms) = (self.tenure.epoch(), self.env.clock.unix_time_ms());
         let mut writes = Vec::with_capacity(objects.len());
         for object in objects {
@@ -133,7 +136,7 @@ impl Coordinator {
         while let Some((name, result)) = written.next().await {
             match result {
                 Ok(()) => {
-                    view.distrusted.insert(name);
+                    self.counting.note(|view| view.distrusted.insert(name));
                 }
                 Err(error) => first_error = first_error.or(Some(error)),
             }

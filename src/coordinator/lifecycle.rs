@@ -13,8 +13,7 @@ use super::pending::Pending;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId, METADATA_NAME, SubtaskName};
 use crate::metadata::{self, CheckpointKind, CheckpointMetadata, FileEntry, Location};
-use crate::ownership::JobView;
-use crate::registry::ObjectStatus;
+use crate::ownership::check_locations;
 use crate::snapshot::{FileSet, SnapshotStats, SubtaskHandle};
 use crate::store::StorePath;
 
@@ -59,9 +58,9 @@ impl Coordinator {
             is_blameless: false,
             may_be_there: false,
         };
-        let mut view = self.view.lock().await;
+        let one_at_a_time = self.commits.lock().await;
         let Unfinished { pending, may_be_there, .. } = &mut unfinished;
-        let completed = match self.commit(pending, imported, &mut view, may_be_there).await {
+        let completed = match self.commit(pending, imported, may_be_there).await {
             Ok(completed) => completed,
             Err(error) => {
                 error.message().clone_into(&mut unfinished.reason);
@@ -74,7 +73,8 @@ impl Coordinator {
             return Err(self.end_unregistered(folder, error).await);
         }
         drop(unfinished);
-        self.retain(&mut view).await;
+        drop(one_at_a_time);
+        self.retain().await;
         Ok((folder, stats))
     }
 
@@ -166,10 +166,11 @@ impl Coordinator {
         })
     }
 
-    /// Refuses files that lie where nobody keeps them: the checkpoint could not be restored (I1). To
-    /// be asked under the view's lock, under which nothing is condemned before the registration.
-    fn check_objects<'a>(
+    /// Refuses files that lie where nobody keeps them: the checkpoint could not be restored (I1). From
+    /// here until the registration each of them is held, so that no collection condemns it meanwhile.
+    fn hold_objects<'a>(
         &self,
+        checkpoint: CheckpointId,
         kind: CheckpointKind,
         subtask: impl Display,
         files: impl IntoIterator<Item = &'a FileEntry>,
@@ -192,12 +193,12 @@ impl Coordinator {
             if self.registry.is_distrusted(&name)? {
                 return refuse("the object that it lies in is known to be damaged");
             }
-            match self.registry.status(&name)? {
-                ObjectStatus::Referenced { .. } | ObjectStatus::Held => {}
-                _ => return refuse("nothing holds the object that it lies in"),
-            }
-            if self.registry.size_bytes(&name)? != Some(entry.stored_size_bytes) {
-                return refuse("the object that it lies in has another length");
+            match self.registry.hold(checkpoint, &name)? {
+                None => return refuse("nothing holds the object that it lies in"),
+                Some(size_bytes) if size_bytes != entry.stored_size_bytes => {
+                    return refuse("the object that it lies in has another length");
+                }
+                Some(_) => {}
             }
         }
         Ok(())
@@ -208,13 +209,14 @@ impl Coordinator {
         if let Some(metadata) = imported {
             check_key_groups(&metadata)?;
             for operator in &metadata.operators {
-                self.check_objects(metadata.kind, &operator.operator, operator.files())?;
+                self.hold_objects(metadata.checkpoint, metadata.kind, &operator.operator, operator.files())?;
             }
             let files = files_of(&metadata, self.state.lock().chain.head());
             return Ok((metadata, files));
         }
         for part in pending.parts.values() {
-            self.check_objects(pending.trigger.kind, &part.handle.subtask, &part.handle.added)?;
+            let SubtaskHandle { subtask, added, .. } = &part.handle;
+            self.hold_objects(pending.trigger.checkpoint, pending.trigger.kind, subtask, added)?;
         }
         let files = pending.parts.iter().map(|(subtask, part)| (subtask.clone(), part.files.clone()));
         Ok((assemble(self.layout.job(), pending)?, files.collect()))
@@ -225,7 +227,6 @@ impl Coordinator {
         &self,
         pending: &Pending,
         imported: Option<CheckpointMetadata>,
-        view: &mut JobView,
         may_be_there: &mut bool,
     ) -> Result<CompletedCheckpoint> {
         if pending.trigger.kind == CheckpointKind::Incremental {
@@ -233,8 +234,9 @@ impl Coordinator {
         }
         let (metadata, files) = self.content(pending, imported)?;
         let metadata = Arc::new(metadata);
-        let encoding = metadata.clone();
-        let bytes = Bytes::from(self.env.blocking(move || metadata::encode(&encoding)).await??);
+        let (layout, encoding) = (self.layout.clone(), metadata.clone());
+        let encode = move || check_locations(&layout, &encoding).and_then(|()| metadata::encode(&encoding));
+        let bytes = Bytes::from(self.env.blocking(encode).await??);
         let (folder, size_bytes) = (metadata.folder(), bytes.len() as u64);
         if pending.trigger.kind == CheckpointKind::Savepoint {
             // It is the user's, so nothing of it may be shared; publish, then look all the same.
@@ -244,7 +246,8 @@ impl Coordinator {
             self.tenure.look().await.map_err(|error| unknown_savepoint(&path, error))?;
         } else {
             self.tenure.commit(folder, bytes).await?;
-            view.note_committed(metadata.clone(), size_bytes);
+            // While it is still among those in flight: a sweep that finds it finished finds it here (S2).
+            self.counting.note(|view| view.note_committed(metadata.clone(), size_bytes));
         }
         Ok(CompletedCheckpoint {
             folder,

@@ -8,14 +8,18 @@
 //! What it assumes of subtasks: nothing. An acknowledgement that is late, doubled, of another run or
 //! of an unknown subtask changes nothing; one that builds on the wrong base ends its checkpoint.
 //!
-//! Concurrency: one lock for the state, held for no store call; one asynchronous lock under which
-//! commits and deletions happen one after another.
+//! Concurrency: the state and what counts are locked for moments and for no store call. Commits come
+//! one after another, and so do plans of what is dropped or pinned; neither waits for the other, nor for
+//! the deletes that such plans lead to, which the collector carries out list by list. What keeps a
+//! delete from hitting what a commit uses is the registry: what is in use is not condemned, and what is
+//! condemned is not handed out (D1, "Two threads" in `docs/protocol.md`).
 
 mod again;
 mod assemble;
 mod chain;
 mod collect;
 mod core;
+mod counting;
 mod distrust;
 mod import;
 mod lifecycle;

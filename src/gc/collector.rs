@@ -32,29 +32,48 @@ pub const CONDEMNED_BATCH_OBJECTS: usize = 4_096;
 /// The most objects of one delete call; S3 takes a thousand.
 pub const DELETE_BATCH_OBJECTS: usize = 1_000;
 
-/// Deletes for one tenure. Calls may come from several tasks; one is carried out at a time.
+/// Deletes for one tenure. Calls may come from several tasks: what is condemned stands in one queue,
+/// and one list of it is worked off at a time, by whoever has its turn. So nobody waits for more of
+/// another's plan than the list in hand.
 #[derive(Debug)]
 pub struct Collector {
     tenure: Arc<Tenure>,
     holdings: Arc<dyn Holdings>,
-    /// One execution, pin or unpin at a time.
-    pub(super) turn: tokio::sync::Mutex<()>,
-    pending: Mutex<VecDeque<Batch>>,
+    /// Held while one list is published, looked for and worked off.
+    turn: tokio::sync::Mutex<()>,
+    /// Locked before `pinned`: a checkpoint is being dropped or it is pinned, never both.
+    pub(super) pending: Mutex<VecDeque<Batch>>,
     /// Pins that were published since the plans' views may have been read, and are not deleted again.
     pub(super) pinned: Mutex<BTreeMap<RefName, CheckpointFolder>>,
 }
 
 /// Objects that are condemned together.
 #[derive(Clone, Debug)]
-struct Batch {
+pub(super) struct Batch {
     id: Uid,
-    dropped: Vec<CheckpointFolder>,
+    pub(super) dropped: Vec<CheckpointFolder>,
+    /// Whether the drops were reported: a list names them, and a look was made after it.
+    is_told: bool,
+    /// Who condemned it went on: it is for whoever works something off.
+    is_left: bool,
     /// Not yet confirmed gone, in the order of deletion.
     objects: Vec<PlannedObject>,
     /// The names under which a list was written, or may have been: a failed write can land later
     /// (A1). The last one is the list that is visible, if `is_listed`.
     lists: Vec<StorePath>,
     is_listed: bool,
+}
+
+/// One call's way through the queue.
+#[derive(Debug, Default)]
+struct Round {
+    report: GcReport,
+    /// The batches that it is for, besides those that others left.
+    wanted: HashSet<Uid>,
+    /// The batches that it has been at. What fails is tried once a call.
+    tried: HashSet<Uid>,
+    /// A record of an epoch was not confirmed gone: later ones wait for it (E1).
+    epochs_stuck: bool,
 }
 
 impl Collector {
@@ -77,27 +96,60 @@ impl Collector {
     /// Carries a plan out, after whatever is pending. Checks again what may have changed since the
     /// plan was made: objects that something holds by now stay, and a plan that drops a checkpoint
     /// that was pinned meanwhile is refused as a whole.
+    ///
+    /// A plan that drops nothing is condemned list by list, each when the one before it was worked
+    /// off: what others condemn meanwhile comes in between. What is left of such a plan when it is
+    /// stopped, or its future dropped, the next sweep finds again.
     pub async fn execute(&self, plan: GcPlan) -> GcReport {
-        let _turn = self.turn.lock().await;
-        let mut report = GcReport::default();
-        match self.tenure.check().and_then(|()| self.admit(&plan)) {
-            Ok(()) => {
-                self.condemn(plan, &mut report);
-                self.work_off(&mut report).await;
+        let mut round = Round::default();
+        for part in parts_of(plan) {
+            match self.begin(part) {
+                Ok(kept) => round.report.kept.extend(kept),
+                Err(error) => {
+                    round.report.stopped = Some(error);
+                    break;
+                }
             }
-            Err(error) => report.stopped = Some(error),
+            if !self.work_off_all(&mut round).await {
+                break;
+            }
         }
-        self.count_pending(&mut report);
-        report
+        self.counted(round)
     }
 
-    /// Goes on with what earlier executions left unconfirmed.
-    pub async fn retry(&self) -> GcReport {
-        let _turn = self.turn.lock().await;
-        let mut report = GcReport::default();
-        self.work_off(&mut report).await;
-        self.count_pending(&mut report);
-        report
+    /// D1: condemns what a plan names. From here on none of it is handed out again, and
+    /// [`Self::work_off`] deletes it; nothing is deleted yet. Returns the objects that stay, as
+    /// something holds them by now.
+    ///
+    /// # Errors
+    /// The tenure's end; [`ErrorKind::InvalidInput`] for another job's plan; [`ErrorKind::Changed`] if
+    /// a checkpoint that it drops was pinned, or may have been. Nothing is condemned then.
+    pub fn begin(&self, plan: GcPlan) -> Result<Vec<StorePath>> {
+        self.tenure.check()?;
+        let mut pending = self.pending.lock();
+        self.admit(&plan)?;
+        Ok(self.condemn(plan, &mut pending))
+    }
+
+    /// Goes on with whatever is condemned and not confirmed gone, also what earlier calls left.
+    pub async fn work_off(&self) -> GcReport {
+        let mut round = Round::default();
+        self.work_off_all(&mut round).await;
+        self.counted(round)
+    }
+
+    /// As [`Self::work_off`], but waits for nobody: whoever is at something goes on to this.
+    pub async fn work_off_unless_busy(&self) -> GcReport {
+        let mut round = Round::default();
+        // Before it is known whether somebody is: who ends just now looks once more afterwards.
+        self.pending.lock().iter_mut().for_each(|batch| batch.is_left = true);
+        while let Some(id) = self.next_batch(&round) {
+            let Ok(_turn) = self.turn.try_lock() else { break };
+            if !self.take_turn(id, &mut round).await {
+                break;
+            }
+        }
+        self.counted(round)
     }
 
     /// Lists of this tenure that the view shows and nothing waits for: their writing failed, they
@@ -108,11 +160,6 @@ impl Collector {
         let own = view.lists.iter().filter(|list| list.epoch == self.tenure.epoch());
         let strays: Vec<_> = own.map(|list| list.path.clone()).filter(|path| !pending.contains(path)).collect();
         strays.into_iter()
-    }
-
-    /// Whether a drop of `folder` is under way.
-    pub(super) fn is_dropping(&self, folder: CheckpointFolder) -> bool {
-        self.pending.lock().iter().any(|batch| batch.dropped.contains(&folder))
     }
 
     fn admit(&self, plan: &GcPlan) -> Result<()> {
@@ -131,34 +178,38 @@ impl Collector {
         }
     }
 
-    /// D1: from here on none of these objects is handed out again.
-    fn condemn(&self, plan: GcPlan, report: &mut GcReport) {
+    fn condemn(&self, plan: GcPlan, pending: &mut VecDeque<Batch>) -> Vec<StorePath> {
         for dropped in &plan.dropped {
             self.holdings.release(dropped.folder.checkpoint);
         }
+        let mut kept = Vec::new();
         let mut objects = Vec::with_capacity(plan.objects.len());
         for object in plan.objects {
             match object.shared_name() {
-                _ if !self.may_delete(&object) => report.kept.push(object.path),
-                Some(name) if !self.holdings.condemn(name) => report.kept.push(object.path),
+                _ if !self.may_delete(&object) => kept.push(object.path),
+                Some(name) if !self.holdings.condemn(name) => kept.push(object.path),
                 _ => objects.push(object),
             }
         }
-        let mut named = HashSet::with_capacity(objects.len());
+        // What stands in the queue already goes before this plan does.
+        let mut named: HashSet<StorePath> = HashSet::with_capacity(objects.len());
+        named.extend(pending.iter().flat_map(|batch| batch.objects.iter().map(|object| object.path.clone())));
         objects.retain(|object| named.insert(object.path.clone()));
         let mut dropped: Vec<_> = plan.dropped.iter().map(|dropped| dropped.folder).collect();
         dropped.sort();
         dropped.dedup();
-        let mut pending = self.pending.lock();
         for chunk in objects.chunks(CONDEMNED_BATCH_OBJECTS) {
             pending.push_back(Batch {
                 id: Uid::random(&*self.tenure.env().randomness),
                 dropped: std::mem::take(&mut dropped),
+                is_told: false,
+                is_left: false,
                 objects: chunk.to_vec(),
                 lists: Vec::new(),
                 is_listed: false,
             });
         }
+        kept
     }
 
     /// Whatever a plan says: nothing that icecore did not write, nothing of another job, and no record
@@ -173,32 +224,60 @@ impl Collector {
             }
     }
 
-    /// Batch after batch, in order; the first that cannot be listed or looked for, or that keeps an
-    /// index, stops all (D1).
-    async fn work_off(&self, report: &mut GcReport) {
-        let ids: Vec<Uid> = self.pending.lock().iter().map(|batch| batch.id).collect();
-        let mut epochs_stuck = false;
-        for id in ids {
-            match self.work_off_batch(id, &mut epochs_stuck, report).await {
-                Ok(true) => {}
-                // The report has the delete that failed.
-                Ok(false) => return,
-                Err(error) => {
-                    report.stopped = Some(error);
-                    return;
+    /// Batch after batch, in order: what is there when this is called, what stands before that, and what
+    /// others leave meanwhile. Returns whether it got through: the first that cannot be listed or looked
+    /// for, or that keeps an index, stops all (D1).
+    async fn work_off_all(&self, round: &mut Round) -> bool {
+        round.wanted.extend(self.pending.lock().iter().map(|batch| batch.id));
+        loop {
+            let turn = self.turn.lock().await;
+            if let Some(id) = self.next_batch(round) {
+                if !self.take_turn(id, round).await {
+                    return false;
                 }
+                continue;
+            }
+            drop(turn);
+            // Again, now that the turn is free: who came in between left it to this call.
+            if self.next_batch(round).is_none() {
+                return true;
+            }
+        }
+    }
+
+    /// The first batch that a call has not been at yet, if there is one that it should be at.
+    fn next_batch(&self, round: &Round) -> Option<Uid> {
+        let pending = self.pending.lock();
+        let mut untried = pending.iter().filter(|batch| !round.tried.contains(&batch.id)).peekable();
+        let first = untried.peek().map(|batch| batch.id)?;
+        untried.any(|batch| batch.is_left || round.wanted.contains(&batch.id)).then_some(first)
+    }
+
+    /// One batch, by the caller who has the turn. Returns whether later ones may be tried now.
+    async fn take_turn(&self, id: Uid, round: &mut Round) -> bool {
+        round.tried.insert(id);
+        match self.work_off_batch(id, round).await {
+            // If not, the report has the delete that failed.
+            Ok(every_index_is_gone) => every_index_is_gone,
+            Err(error) => {
+                round.report.stopped = Some(error);
+                false
             }
         }
     }
 
     /// D2-D5 for one batch. Returns whether every index that it names is gone: only then may a later
     /// list free what those reference. An error, too, means that nothing more may be tried now.
-    async fn work_off_batch(&self, id: Uid, epochs_stuck: &mut bool, report: &mut GcReport) -> Result<bool> {
+    async fn work_off_batch(&self, id: Uid, round: &mut Round) -> Result<bool> {
         self.tenure.check()?;
         self.publish_list(id).await?; // D2
         self.tenure.look().await?; // D3
-        self.delete_objects(id, epochs_stuck, report).await; // D4
-        self.remove_lists(id, report).await; // D5
+        let is_news = |batch: &mut Batch| !std::mem::replace(&mut batch.is_told, true);
+        round.report.dropped.extend(
+            self.change(id, |batch| is_news(batch).then(|| batch.dropped.clone())).flatten().unwrap_or_default(),
+        );
+        self.delete_objects(id, round).await; // D4
+        self.remove_lists(id, &mut round.report).await; // D5
         let has_index = self.read(id, |batch| batch.objects.iter().any(is_index));
         Ok(!has_index.unwrap_or(false))
     }
@@ -221,7 +300,8 @@ impl Collector {
         Ok(())
     }
 
-    async fn delete_objects(&self, id: Uid, epochs_stuck: &mut bool, report: &mut GcReport) {
+    async fn delete_objects(&self, id: Uid, round: &mut Round) {
+        let Round { report, epochs_stuck, .. } = round;
         let objects = self.read(id, |batch| batch.objects.clone()).unwrap_or_default();
         let (indexes, rest): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_index);
         let (records, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_epoch_record);
@@ -300,17 +380,35 @@ impl Collector {
         self.pending.lock().iter().find(|batch| batch.id == id).map(read)
     }
 
-    fn change(&self, id: Uid, change: impl FnOnce(&mut Batch)) {
-        if let Some(batch) = self.pending.lock().iter_mut().find(|batch| batch.id == id) {
-            change(batch);
-        }
+    fn change<T>(&self, id: Uid, change: impl FnOnce(&mut Batch) -> T) -> Option<T> {
+        self.pending.lock().iter_mut().find(|batch| batch.id == id).map(change)
     }
 
-    fn count_pending(&self, report: &mut GcReport) {
+    /// The report of a call, with what is left.
+    fn counted(&self, round: Round) -> GcReport {
         let pending = self.pending.lock();
-        report.pending_lists = pending.len() as u64;
-        report.pending_objects = pending.iter().map(|batch| batch.objects.len() as u64).sum();
+        GcReport {
+            pending_lists: pending.len() as u64,
+            pending_objects: pending.iter().map(|batch| batch.objects.len() as u64).sum(),
+            ..round.report
+        }
     }
+}
+
+/// A plan as it is condemned: at once if it drops a checkpoint, whose index and files belong together
+/// (D1); otherwise a list at a time.
+fn parts_of(mut plan: GcPlan) -> impl Iterator<Item = GcPlan> {
+    let is_one = !plan.dropped.is_empty() || plan.objects.len() <= CONDEMNED_BATCH_OBJECTS;
+    let length = if is_one { usize::MAX } else { CONDEMNED_BATCH_OBJECTS };
+    let mut objects = std::mem::take(&mut plan.objects).into_iter();
+    let first = objects.by_ref().take(length).collect();
+    let empty = GcPlan::empty(plan.job.clone());
+    let first = GcPlan { objects: first, ..plan };
+    let rest = std::iter::from_fn(move || {
+        let objects: Vec<_> = objects.by_ref().take(length).collect();
+        (!objects.is_empty()).then(|| GcPlan { objects, ..empty.clone() })
+    });
+    std::iter::once(first).chain(rest)
 }
 
 fn is_index(object: &PlannedObject) -> bool {

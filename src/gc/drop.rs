@@ -9,7 +9,7 @@ use super::plan::{Dropped, GcPlan, PlannedObject, Reason, Refused, is_blocked};
 use crate::error::Result;
 use crate::layout::{CheckpointFolder, Place};
 use crate::metadata::CheckpointMetadata;
-use crate::ownership::{Blocker, JobView};
+use crate::ownership::{Blocker, CheckpointView, JobView};
 use crate::store::{ObjectMeta, Store, StorePath};
 
 /// What keeps a checkpoint from being dropped, if anything does. In this order: it does not count,
@@ -73,8 +73,8 @@ pub async fn plan_drop(store: &dyn Store, view: &JobView, drops: &[(CheckpointFo
 /// goes, not with what exists. No dry run, so execute the plan; a plan that is lost costs only time,
 /// until the next sweep. Leave out what [`super::Collector::is_pinned`].
 ///
-/// A checkpoint that counts and is not registered (its index could not be read at the claim, say, but
-/// can be by now) keeps what it references.
+/// A checkpoint that counts, is not registered (its index could not be read at the claim, say, but
+/// can be by now) and does not stand alone keeps what it references.
 ///
 /// # Errors
 /// What the store says of listing the folders.
@@ -90,9 +90,7 @@ pub async fn plan_release(
     let staying: HashSet<StorePath> = view
         .checkpoints
         .values()
-        .filter(|checkpoint| {
-            !going.contains(&checkpoint.folder) && !holdings.is_registered(checkpoint.folder.checkpoint)
-        })
+        .filter(|checkpoint| !going.contains(&checkpoint.folder) && !is_accounted_for(checkpoint, holdings))
         .filter_map(|checkpoint| checkpoint.content.as_ref().ok())
         .flat_map(|metadata| view.references(metadata))
         .collect();
@@ -107,6 +105,12 @@ pub async fn plan_release(
     freed.retain(|path, _| !staying.contains(path));
     add_shared(&mut plan, &blockers, freed);
     Ok(plan.in_order())
+}
+
+/// Whether no shared object, and none in another checkpoint's folder, is kept by `checkpoint` unknown
+/// to `holdings`.
+pub(super) fn is_accounted_for(checkpoint: &CheckpointView, holdings: &dyn Holdings) -> bool {
+    checkpoint.stands_alone || holdings.is_registered(checkpoint.folder.checkpoint)
 }
 
 /// Plans to give up a checkpoint that counts but whose index cannot be read, so that it blocks nothing

@@ -4,10 +4,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
+use super::drop::is_accounted_for;
 use super::holdings::Holdings;
 use super::plan::{Reason, is_blocked};
 use crate::layout::{CheckpointFolder, CheckpointId, DistrustName, Epoch, Place, SharedName};
-use crate::ownership::{Blocker, JobView};
+use crate::ownership::{Blocker, CheckpointView, JobView};
 use crate::store::StorePath;
 
 /// How far a tenure's checkpoints are. Take it *before* the objects are listed: an object listed
@@ -116,7 +117,33 @@ impl<'a> Judge<'a> {
         progress: &'a Progress,
         done: &'a BTreeSet<StorePath>,
     ) -> Self {
-        let readable = view.checkpoints.values().filter_map(|checkpoint| checkpoint.content.as_ref().ok());
+        Self::asking(view, |_| true, holdings, epoch, progress, done)
+    }
+
+    /// A judge of what checkpoints of this tenure left that came to nothing, and of nothing else: objects
+    /// in their folders, which no other checkpoint references, and shared ones, which `holdings` knows.
+    /// So only checkpoints are gone through that it does not know.
+    pub fn of_leftovers(
+        view: &'a JobView,
+        holdings: &'a dyn Holdings,
+        epoch: Epoch,
+        progress: &'a Progress,
+        done: &'a BTreeSet<StorePath>,
+    ) -> Self {
+        let is_asked = |checkpoint: &CheckpointView| !is_accounted_for(checkpoint, holdings);
+        Self::asking(view, is_asked, holdings, epoch, progress, done)
+    }
+
+    fn asking(
+        view: &'a JobView,
+        is_asked: impl Fn(&CheckpointView) -> bool,
+        holdings: &'a dyn Holdings,
+        epoch: Epoch,
+        progress: &'a Progress,
+        done: &'a BTreeSet<StorePath>,
+    ) -> Self {
+        let asked = view.checkpoints.values().filter(|checkpoint| is_asked(checkpoint));
+        let readable = asked.filter_map(|checkpoint| checkpoint.content.as_ref().ok());
         let referenced: HashSet<StorePath> = readable.flat_map(|metadata| view.references(metadata)).collect();
         let damaged_in_use = damaged_in_use(view, &referenced);
         let condemned = view.lists.iter().flat_map(|list| list.content.objects.iter().cloned()).collect();

@@ -6,12 +6,17 @@ use serde::Serialize;
 
 use super::plan::{all_as_text, as_text};
 use crate::error::{Error, Result};
+use crate::layout::CheckpointFolder;
 use crate::store::StorePath;
 
 /// What the execution of plans did. What is not confirmed stays condemned and listed, and the next
-/// execution or [`super::Collector::retry`] goes on with it.
+/// execution or [`super::Collector::work_off`] goes on with it.
 #[derive(Debug, Default, Serialize)]
 pub struct GcReport {
+    /// Checkpoints that count no longer: a list that names them is published, and no greater claim was
+    /// in sight afterwards (D3). Also those of other plans that this execution went on with.
+    #[serde(serialize_with = "all_as_text")]
+    pub dropped: Vec<CheckpointFolder>,
     /// Objects whose delete was confirmed.
     pub deleted_objects: u64,
     /// Their bytes.

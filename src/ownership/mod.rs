@@ -22,4 +22,5 @@ pub(crate) use reading::read_metadata;
 
 pub use epochs::{EpochState, Epochs, MAX_EPOCH_OBJECTS};
 pub use tenure::{Claimed, Committed, LOOK_ATTEMPTS, Tenure, TenureEnd};
+pub(crate) use view::check_locations;
 pub use view::{BlockScope, Blocker, CheckpointView, HoldView, JobView, ListView, NotCounting, Uncounted, Unreadable};

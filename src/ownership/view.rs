@@ -15,10 +15,11 @@ mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind};
 use crate::layout::{CheckpointFolder, CheckpointId, DistrustName, Epoch, JobLayout, RefName, SharedName, Uid};
-use crate::metadata::{CheckpointMetadata, Condemned, FileEntry, Location, Start};
+use crate::metadata::{CheckpointKind, CheckpointMetadata, Condemned, FileEntry, Location, Start};
 use crate::store::StorePath;
 
 use super::epochs::Epochs;
@@ -50,6 +51,7 @@ pub struct JobView {
     /// Names that icecore does not write. Reported, never touched. (Those inside `shared/` and the
     /// checkpoint folders are not looked for here.)
     pub foreign: Vec<StorePath>,
+    entries_read: Arc<AtomicU64>,
 }
 
 /// A checkpoint that counts.
@@ -59,8 +61,11 @@ pub struct CheckpointView {
     pub folder: CheckpointFolder,
     /// Length of its `_metadata`, in bytes.
     pub metadata_size_bytes: u64,
-    /// What it holds, or why that cannot be told.
+    /// What it holds, or why that cannot be told. What is here makes a path for each of its files.
     pub content: Result<Arc<CheckpointMetadata>, Unreadable>,
+    /// Whether all its files are known to lie in its own folder: then no other folder's and no shared
+    /// object is kept because of it.
+    pub stands_alone: bool,
 }
 
 /// Why an object could not be read.
@@ -210,25 +215,29 @@ impl JobView {
     /// but its own folder: the registry hands out shared files only.
     pub fn all_blockers(&self) -> Vec<Blocker> {
         let unreadable = self.checkpoints.values().filter_map(|checkpoint| {
-            let fault = match &checkpoint.content {
-                Err(unreadable) => unreadable.reason.clone(),
-                Ok(metadata) => self.bad_reference(metadata)?,
-            };
+            let reason = checkpoint.content.as_ref().err()?.reason.clone();
             let object = self.layout.metadata(checkpoint.folder).ok()?;
-            Some(Blocker { object, reason: fault, scope: BlockScope::Shared })
+            Some(Blocker { object, reason, scope: BlockScope::Shared })
         });
         self.blockers.iter().cloned().chain(unreadable).collect()
     }
 
-    /// Every object that `metadata` references, by its path below the root. A location that makes no
-    /// path is left out; [`Self::all_blockers`] reports it.
+    /// Every object that `metadata` references, by its path below the root.
     pub fn references<'a>(&'a self, metadata: &'a CheckpointMetadata) -> impl Iterator<Item = StorePath> + 'a {
-        metadata.files().filter_map(move |file| self.object_of(metadata.folder(), &file.location))
+        metadata.files().filter_map(move |file| self.object_at(metadata, file))
     }
 
-    /// The object in which one file of `metadata` lies.
+    /// The object in which one file of `metadata` lies. `None` for a location that makes no path:
+    /// not in what this view has read.
     pub fn object_at(&self, metadata: &CheckpointMetadata, file: &FileEntry) -> Option<StorePath> {
-        self.object_of(metadata.folder(), &file.location)
+        self.entries_read.fetch_add(1, Ordering::Relaxed);
+        object_of(&self.layout, metadata.folder(), &file.location)
+    }
+
+    /// How many file entries of indexes this view was asked about since it was read: what plans cost.
+    /// Grows with what goes and with what a sweep looks at, not with what exists.
+    pub fn entries_read(&self) -> u64 {
+        self.entries_read.load(Ordering::Relaxed)
     }
 
     /// The checkpoints that count and reference `object`.
@@ -239,19 +248,20 @@ impl JobView {
         })
     }
 
-    /// Notes a checkpoint that the tenure of this view completed since it was read.
+    /// Notes a checkpoint that the tenure of this view completed since it was read. Its locations make
+    /// paths, as its writer checked, and only an incremental one references what lies outside its folder.
     pub fn note_committed(&mut self, metadata: Arc<CheckpointMetadata>, metadata_size_bytes: u64) {
         let folder = metadata.folder();
+        let stands_alone = metadata.kind != CheckpointKind::Incremental;
         self.uncounted.remove(&folder);
-        self.checkpoints.insert(folder, CheckpointView { folder, metadata_size_bytes, content: Ok(metadata) });
+        let checkpoint = CheckpointView { folder, metadata_size_bytes, content: Ok(metadata), stands_alone };
+        self.checkpoints.insert(folder, checkpoint);
     }
 
-    /// Notes a checkpoint that the tenure of this view condemned since it was read.
+    /// Notes a checkpoint that the tenure of this view condemned since it was read. What is left of its
+    /// folder is the collector's to know.
     pub fn note_dropped(&mut self, folder: CheckpointFolder) {
-        if let Some(gone) = self.checkpoints.remove(&folder) {
-            let metadata_size_bytes = Some(gone.metadata_size_bytes);
-            self.uncounted.insert(folder, Uncounted { metadata_size_bytes, why: NotCounting::Condemned });
-        }
+        self.checkpoints.remove(&folder);
     }
 
     /// From the own `start` on, the predecessor's lists are void (C8).
@@ -263,16 +273,25 @@ impl JobView {
             uncounted.why = NotCounting::NotAdopted;
         }
     }
+}
 
-    fn object_of(&self, folder: CheckpointFolder, location: &Location) -> Option<StorePath> {
-        match location {
-            Location::InRoot(path) => Some(path.clone()),
-            Location::InCheckpoint(path) => self.layout.checkpoint(folder).ok()?.join(path.as_str()).ok(),
+/// Refuses an index with a file whose location makes no path below the root.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] naming the file.
+pub(crate) fn check_locations(layout: &JobLayout, metadata: &CheckpointMetadata) -> crate::Result<()> {
+    match metadata.files().find(|file| object_of(layout, metadata.folder(), &file.location).is_none()) {
+        None => Ok(()),
+        Some(bad) => {
+            let message = format!("the location of its file {} makes no path", bad.local_name);
+            Err(Error::new(ErrorKind::Corrupt, "check a checkpoint", message).with_object(metadata.folder()))
         }
     }
+}
 
-    fn bad_reference(&self, metadata: &CheckpointMetadata) -> Option<String> {
-        let bad = metadata.files().find(|file| self.object_of(metadata.folder(), &file.location).is_none())?;
-        Some(format!("the location of its file {} makes no path", bad.local_name))
+fn object_of(layout: &JobLayout, folder: CheckpointFolder, location: &Location) -> Option<StorePath> {
+    match location {
+        Location::InRoot(path) => Some(path.clone()),
+        Location::InCheckpoint(path) => layout.checkpoint(folder).ok()?.join(path.as_str()).ok(),
     }
 }

@@ -82,6 +82,20 @@ impl Shard {
         true
     }
 
+    /// Holds the object `name` for `id` if something needs it already; its length, if so.
+    pub(super) fn hold_needed(&mut self, id: CheckpointId, name: &SharedName) -> Result<Option<u64>> {
+        self.check_pending(id)?;
+        let Some(slot) = self.objects.find(name)? else { return Ok(None) };
+        let object = self.objects.get(slot)?;
+        let is_needed = object.references > 0 || self.holds.contains_key(&slot);
+        if object.state != State::Stored || !is_needed {
+            return Ok(None);
+        }
+        let size_bytes = object.size_bytes();
+        self.hold(id, slot);
+        Ok(Some(size_bytes))
+    }
+
     /// Looks for a content for the pending checkpoint `id`.
     pub(super) fn look_up(
         &mut self,

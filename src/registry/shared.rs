@@ -124,6 +124,17 @@ impl Registry {
         }
     }
 
+    /// Holds an object for a pending checkpoint that references it and may not have been answered it:
+    /// one that it has from the checkpoint it builds on, say. From here until the checkpoint ends the
+    /// object cannot be condemned. Returns its length in bytes; `None` if nothing needs the object, so
+    /// that it may be gone at any time, or is gone already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] if the checkpoint is not pending.
+    pub fn hold(&self, pending: CheckpointId, name: &SharedName) -> Result<Option<u64>> {
+        self.shard(&name.hash).hold_needed(pending, name)
+    }
+
     /// Ends a pending checkpoint that has completed (after [`Self::register`], for one that enters).
     ///
     /// # Errors

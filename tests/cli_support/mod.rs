@@ -93,9 +93,9 @@ impl Bench {
         assert_eq!(epochs.len(), 3, "claim, start and end of one epoch: {epochs:?}");
     }
 
-    /// Waits until something is at `path` below the job's folder.
+    /// Waits until something is there, for a minute at least.
     pub fn wait_for(&self, is_there: impl Fn(&Self) -> bool) {
-        for _ in 0..2000 {
+        for _ in 0..12_000 {
             if is_there(self) {
                 return;
             }

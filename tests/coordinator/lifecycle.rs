@@ -1,29 +1,20 @@
-//! How checkpoints end, and what acknowledgements may change.
+//! How checkpoints end: complete, aborted, declined, overtaken.
 
 use std::sync::Arc;
 
 use icecore::ErrorKind;
-use icecore::coordinator::{Acknowledged, CheckpointListener};
+use icecore::coordinator::Acknowledged;
 use icecore::gc::SweepScope;
-use icecore::keygroup::KeyGroupRange;
-use icecore::layout::{CheckpointFolder, CheckpointId};
-use icecore::metadata::{CheckpointKind, Location, SourcePosition};
-use icecore::ownership::JobView;
-use icecore::restore::read_checkpoint;
+use icecore::layout::CheckpointId;
+use icecore::metadata::{CheckpointKind, SourcePosition};
+use icecore::store::StorePath;
 use icecore::store::testing::{Fault, Rule, Step};
-use icecore::store::{StorePath, StoreRef};
 
 use crate::support::*;
 
-fn is_discarded(acknowledged: &Acknowledged) -> bool {
-    matches!(acknowledged, Acknowledged::Discarded(_))
-}
-
 #[tokio::test]
 async fn a_checkpoint_is_complete_when_every_subtask_has_acknowledged_and_not_before() {
-    let world = World::new();
-    let coordinator = world.coordinator(2, keep(3)).await;
-    let (mut a, mut b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
+    let (world, coordinator, [mut a, mut b]) = two_tasks(keep(3)).await;
     a.write("1.sst", "a");
     b.write("1.sst", "b");
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
@@ -39,9 +30,7 @@ async fn a_checkpoint_is_complete_when_every_subtask_has_acknowledged_and_not_be
 
 #[tokio::test]
 async fn aborting_keeps_shared_files_that_others_use_and_frees_its_own() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(5)).await;
     task.write("1.sst", "used by the first");
     checkpoint(&coordinator, &[&task]).await;
     let before = world.shared().await;
@@ -81,9 +70,7 @@ async fn aborting_leaves_a_file_that_another_pending_checkpoint_was_answered() {
 
 #[tokio::test]
 async fn the_next_completion_removes_what_an_aborted_checkpoint_left() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(5)).await;
     task.write("1.sst", "of the aborted one");
     task.write("private-1", "of the aborted one");
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
@@ -97,9 +84,7 @@ async fn the_next_completion_removes_what_an_aborted_checkpoint_left() {
 
 #[tokio::test]
 async fn a_newer_completion_ends_older_pending_checkpoints_and_late_acknowledgements_are_harmless() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(5)).await;
     task.write("1.sst", "a");
     let older = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let newer = coordinator.trigger(CheckpointKind::Incremental).unwrap();
@@ -116,10 +101,8 @@ async fn a_newer_completion_ends_older_pending_checkpoints_and_late_acknowledgem
 
 #[tokio::test]
 async fn a_full_checkpoint_ends_older_pending_ones_too() {
-    let world = World::new();
     let options = icecore::coordinator::CoordinatorOptions { tolerable_failures: 0, ..keep(5) };
-    let coordinator = world.coordinator(1, options).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (_world, coordinator, mut task) = one_task(options).await;
     task.write("1.sst", "a");
     let older = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let newer = coordinator.trigger(CheckpointKind::Full).unwrap();
@@ -131,10 +114,8 @@ async fn a_full_checkpoint_ends_older_pending_ones_too() {
 
 #[tokio::test]
 async fn a_checkpoint_that_is_overtaken_while_it_waits_to_commit_is_no_failure() {
-    let world = World::new();
     let options = icecore::coordinator::CoordinatorOptions { tolerable_failures: 0, ..keep(5) };
-    let coordinator = Arc::new(world.coordinator(1, options).await);
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(options).await;
     task.write("1.sst", "a");
     let first = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let older = coordinator.trigger(CheckpointKind::Incremental).unwrap();
@@ -165,146 +146,8 @@ async fn a_checkpoint_that_is_overtaken_while_it_waits_to_commit_is_no_failure()
 }
 
 #[tokio::test]
-async fn a_doubled_acknowledgement_changes_nothing() {
-    let world = World::new();
-    let coordinator = world.coordinator(2, keep(5)).await;
-    let (mut a, mut b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
-    a.write("1.sst", "a");
-    b.write("1.sst", "b");
-    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    let handle = a.upload(&trigger).await.unwrap();
-    coordinator.acknowledge(handle.clone()).await.unwrap();
-    assert!(is_discarded(&coordinator.acknowledge(handle.clone()).await.unwrap()));
-    let folder = match coordinator.acknowledge(b.upload(&trigger).await.unwrap()).await.unwrap() {
-        Acknowledged::Complete(folder, _) => folder,
-        other => panic!("{other:?}"),
-    };
-    assert!(is_discarded(&coordinator.acknowledge(handle).await.unwrap()));
-    assert_eq!(world.metadata(folder).await.files().count(), 2);
-}
-
-#[tokio::test]
-async fn an_acknowledgement_of_another_run_or_tenure_or_subtask_changes_nothing() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
-    task.write("1.sst", "a");
-    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    let good = task.upload(&trigger).await.unwrap();
-    let (mut run, mut tenure, mut stranger, mut index) = (good.clone(), good.clone(), good.clone(), good.clone());
-    run.generation += 1;
-    tenure.epoch.counter += 1;
-    stranger.subtask.operator = icecore::layout::OperatorId::new("other").unwrap();
-    index.subtask.index = 1;
-    for bad in [run, tenure, stranger, index] {
-        assert!(is_discarded(&coordinator.acknowledge(bad).await.unwrap()));
-    }
-    let acknowledged = coordinator.acknowledge(good).await.unwrap();
-    assert!(matches!(acknowledged, Acknowledged::Complete(..)), "{acknowledged:?}");
-}
-
-#[tokio::test]
-async fn acknowledgements_of_an_earlier_run_are_discarded_after_a_restart_of_the_tasks() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
-    task.write("1.sst", "a");
-    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    let handle = task.upload(&trigger).await.unwrap();
-    coordinator.restart_tasks(operators(1)).unwrap();
-    assert!(is_discarded(&coordinator.acknowledge(handle).await.unwrap()));
-    assert!(world.counting_ids().await.is_empty());
-    checkpoint(&coordinator, &[&task]).await;
-}
-
-#[tokio::test]
-async fn an_acknowledgement_on_a_wrong_base_ends_its_checkpoint_alone() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
-    task.write("1.sst", "a");
-    checkpoint(&coordinator, &[&task]).await;
-    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    let mut handle = task.upload(&trigger).await.unwrap();
-    assert_eq!(handle.base, trigger.base);
-    handle.base = trigger.base.map(|base| CheckpointFolder { checkpoint: CheckpointId(77), ..base });
-    let error = coordinator.acknowledge(handle).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(!coordinator.abort(trigger.checkpoint, "again"), "it has ended");
-    checkpoint(&coordinator, &[&task]).await;
-    world.assert_sound("after the next").await;
-}
-
-#[tokio::test]
-async fn a_difference_to_other_files_than_the_bases_is_refused() {
-    // A subtask that took over another key range, and remembers only its part of the base's files.
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
-    task.write("1.sst", "a");
-    task.write("2.sst", "b");
-    let first = checkpoint(&coordinator, &[&task]).await;
-    let metadata = world.metadata(first).await;
-    let mut half = world.task(&coordinator, 0, 1);
-    half.files = task.files.clone();
-    half.remove("2.sst");
-    let files = metadata.files().filter(|file| file.local_name.as_str() == "1.sst").cloned();
-    half.snapshotter.remember(first, files);
-    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    let error = coordinator.acknowledge(half.upload(&trigger).await.unwrap()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
-}
-
-/// A restore refuses a checkpoint of which some key groups are missing, so it must not be reported complete.
-#[tokio::test]
-async fn parts_that_leave_out_a_key_group_make_no_checkpoint() {
-    let world = World::new();
-    let coordinator = world.coordinator(2, keep(5)).await;
-    let (a, b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
-    for (first, second) in [((0, 62), (64, 127)), ((1, 63), (64, 127)), ((0, 63), (64, 126))] {
-        let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-        for (task, (from, to)) in [(&a, first), (&b, second)] {
-            let mut handle = task.upload(&trigger).await.unwrap();
-            handle.key_groups = KeyGroupRange::new(from, to);
-            match coordinator.acknowledge(handle).await {
-                Ok(acknowledged) => assert_eq!(acknowledged, Acknowledged::Awaiting(1)),
-                Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}"),
-            }
-        }
-        assert!(world.counting_ids().await.is_empty(), "{first:?} and {second:?} were taken for all of 128");
-    }
-    checkpoint(&coordinator, &[&a, &b]).await;
-}
-
-#[tokio::test]
-async fn an_acknowledged_file_that_nobody_keeps_is_refused_before_anything_is_published() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
-    task.write("1.sst", "a");
-    // An object that is not there, one in another checkpoint's folder, one of another length.
-    for tampering in 0..3 {
-        let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-        let mut handle = task.upload(&trigger).await.unwrap();
-        let entry = &mut handle.added[0];
-        let Location::InRoot(path) = entry.location.clone() else { panic!("{entry:?}") };
-        match tampering {
-            0 => entry.location = Location::InRoot(StorePath::new(path.as_str().replace("sst", "blob")).unwrap()),
-            1 => entry.location = Location::InRoot(StorePath::new("job-j/cp-1.1-1/operator-op/subtask-0/x").unwrap()),
-            _ => (entry.stored_size_bytes, entry.size_bytes) = (2, 2),
-        }
-        let error = coordinator.acknowledge(handle).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
-        assert!(world.counting_ids().await.is_empty());
-    }
-    checkpoint(&coordinator, &[&task]).await;
-}
-
-#[tokio::test]
 async fn a_declined_checkpoint_ends_and_the_next_one_is_taken() {
-    let world = World::new();
-    let coordinator = world.coordinator(2, keep(5)).await;
-    let (mut a, b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
+    let (world, coordinator, [mut a, b]) = two_tasks(keep(5)).await;
     a.write("1.sst", "a");
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     coordinator.acknowledge(a.upload(&trigger).await.unwrap()).await.unwrap();
@@ -316,9 +159,7 @@ async fn a_declined_checkpoint_ends_and_the_next_one_is_taken() {
 
 #[tokio::test]
 async fn an_upload_for_an_aborted_checkpoint_is_refused_and_leaves_nothing() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(5)).await;
     task.write("1.sst", "a");
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     coordinator.abort(trigger.checkpoint, "for the test");
@@ -328,9 +169,7 @@ async fn an_upload_for_an_aborted_checkpoint_is_refused_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_failed_upload_of_a_declined_checkpoint_is_made_by_the_next_and_its_orphan_is_swept_when_it_lands() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(5)).await;
     task.write("1.sst", "a");
     world.store.inject(Rule::on(Step::Put).path_contains("/shared/"), Fault::LandLater(ErrorKind::Io)).unwrap();
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
@@ -347,9 +186,7 @@ async fn a_failed_upload_of_a_declined_checkpoint_is_made_by_the_next_and_its_or
 
 #[tokio::test]
 async fn two_files_of_one_name_and_different_content_are_two_objects() {
-    let world = World::new();
-    let coordinator = world.coordinator(2, keep(5)).await;
-    let (mut a, mut b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
+    let (world, coordinator, [mut a, mut b]) = two_tasks(keep(5)).await;
     a.write("1.sst", "aaaa");
     b.write("1.sst", "bbbb");
     checkpoint(&coordinator, &[&a, &b]).await;
@@ -364,9 +201,7 @@ async fn two_files_of_one_name_and_different_content_are_two_objects() {
 #[tokio::test]
 async fn a_base_that_is_forgotten_during_an_upload_loses_no_file() {
     // A newer completion lets the subtask forget the base of an upload that is under way.
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(5)).await;
     task.write("1.sst", "carried over");
     checkpoint(&coordinator, &[&task]).await;
     task.write("2.sst", "new");
@@ -387,9 +222,7 @@ async fn a_base_that_is_forgotten_during_an_upload_loses_no_file() {
 
 #[tokio::test]
 async fn source_positions_are_stored_with_the_checkpoint_in_order() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let task = world.task(&coordinator, 0, 1);
+    let (_world, coordinator, task) = one_task(keep(5)).await;
     let position = |split: &str| SourcePosition { source: "s".into(), split: split.into(), position: vec![1, 2] };
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     coordinator.set_source_positions(trigger.checkpoint, vec![position("2"), position("1")]);
@@ -400,12 +233,7 @@ async fn source_positions_are_stored_with_the_checkpoint_in_order() {
 
 #[tokio::test]
 async fn listeners_hear_in_the_order_in_which_it_happened() {
-    let world = World::new();
-    let told = Arc::new(Told::default());
-    let store = Arc::clone(&world.store) as StoreRef;
-    let listeners = vec![Arc::clone(&told) as Arc<dyn CheckpointListener>];
-    let coordinator = world.coordinator_on(store, 1, keep(1), listeners).await.unwrap();
-    let task = world.task(&coordinator, 0, 1);
+    let (_world, coordinator, task, told) = listened_to(keep(1)).await;
     checkpoint(&coordinator, &[&task]).await;
     let older = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     checkpoint(&coordinator, &[&task]).await;
@@ -418,132 +246,9 @@ async fn listeners_hear_in_the_order_in_which_it_happened() {
 }
 
 #[tokio::test]
-async fn a_savepoint_is_not_subsumed_and_not_retained_away_and_stands_on_its_own() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(1)).await;
-    let mut task = world.task(&coordinator, 0, 1);
-    task.write("1.sst", "a");
-    checkpoint(&coordinator, &[&task]).await;
-    let path = StorePath::new("mine/savepoint-1").unwrap();
-    let trigger = coordinator.trigger_savepoint(&path).await.unwrap();
-    task.write("2.sst", "b");
-    // Newer checkpoints complete while the savepoint is in flight, and after it.
-    checkpoint(&coordinator, &[&task]).await;
-    finish(&coordinator, &[&task], &trigger).await;
-    task.write("1.sst", "c");
-    checkpoint(&coordinator, &[&task]).await;
-    coordinator.collect(SweepScope::Everything, false).await.unwrap();
-    let savepoint = read_checkpoint(world.memory.clone(), Some(path)).await.unwrap();
-    assert_eq!(savepoint.metadata.kind, CheckpointKind::Savepoint);
-    for file in savepoint.metadata.files() {
-        let stored = savepoint.stored_file(file).unwrap();
-        assert!(stored.object.as_str().starts_with("mine/savepoint-1/"), "{stored:?}");
-        assert_eq!(sha256(&world.read(&stored.object).await.unwrap()), file.sha256.0);
-    }
-    assert_eq!(savepoint.metadata.files().count(), 2);
-    assert_eq!(coordinator.completed().len(), 1, "the checkpoints are retained without it");
-}
-
-#[tokio::test]
-async fn a_savepoint_in_the_jobs_folder_is_refused() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(1)).await;
-    assert_eq!(coordinator.trigger(CheckpointKind::Savepoint).unwrap_err().kind(), ErrorKind::InvalidInput);
-    let inside = StorePath::new("job-j/mine").unwrap();
-    assert_eq!(coordinator.trigger_savepoint(&inside).await.unwrap_err().kind(), ErrorKind::InvalidInput);
-}
-
-#[tokio::test]
-async fn a_savepoint_at_a_path_that_is_taken_is_refused() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(1)).await;
-    let task = world.task(&coordinator, 0, 1);
-    let path = StorePath::new("mine").unwrap();
-    let trigger = coordinator.trigger_savepoint(&path).await.unwrap();
-    let in_flight = coordinator.trigger_savepoint(&path).await.unwrap_err();
-    assert_eq!(in_flight.kind(), ErrorKind::AlreadyExists, "another one is on its way there");
-    finish(&coordinator, &[&task], &trigger).await;
-    let before = world.objects().await;
-    let there = coordinator.trigger_savepoint(&path).await.unwrap_err();
-    assert_eq!(there.kind(), ErrorKind::AlreadyExists, "it is there");
-    assert_eq!(world.objects().await, before);
-    coordinator.trigger_savepoint(&StorePath::new("mine-2").unwrap()).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_savepoint_that_cannot_be_written_leaves_the_job_as_it_was() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(3)).await;
-    let mut task = world.task(&coordinator, 0, 1);
-    task.write("1.sst", "a");
-    checkpoint(&coordinator, &[&task]).await;
-    let fault = Fault::Fail(ErrorKind::StorageFull);
-    world.store.inject(Rule::on(Step::Put).path_ends_with("mine/_metadata"), fault).unwrap();
-    let trigger = coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).await.unwrap();
-    coordinator.acknowledge(task.upload(&trigger).await.unwrap()).await.unwrap_err();
-    checkpoint(&coordinator, &[&task]).await;
-    assert_eq!(world.counting_ids().await.len(), 2);
-    world.assert_sound("after the savepoint failed").await;
-}
-
-#[tokio::test]
-async fn subtasks_that_disagree_about_a_state_end_the_checkpoint_alone() {
-    use icecore::metadata::{StateKind, StateSchema};
-    let world = World::new();
-    let coordinator = world.coordinator(2, keep(3)).await;
-    let (a, b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
-    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    let state = |kind| StateSchema { name: "s".into(), kind, key_serializer: "k".into(), value_serializer: "v".into() };
-    let (mut one, mut other) = (a.upload(&trigger).await.unwrap(), b.upload(&trigger).await.unwrap());
-    one.states = vec![state(StateKind::Value)];
-    other.states = vec![state(StateKind::List)];
-    coordinator.acknowledge(one).await.unwrap();
-    assert_eq!(coordinator.acknowledge(other).await.unwrap_err().kind(), ErrorKind::SchemaMismatch);
-    checkpoint(&coordinator, &[&a, &b]).await;
-}
-
-#[tokio::test]
-async fn a_cancelled_acknowledgement_leaves_no_checkpoint_that_never_ends() {
-    let world = World::new();
-    let options = icecore::coordinator::CoordinatorOptions { max_concurrent: 2, ..keep(5) };
-    let coordinator = Arc::new(world.coordinator(1, options).await);
-    let mut task = world.task(&coordinator, 0, 1);
-    task.write("1.sst", "a");
-    let first = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    let second = coordinator.trigger(CheckpointKind::Incremental).unwrap();
-    let gate = world.store.park(Rule::on(Step::Put).path_ends_with("_metadata"));
-    let handle = task.upload(&first).await.unwrap();
-    let committing = {
-        let coordinator = coordinator.clone();
-        tokio::spawn(async move { coordinator.acknowledge(handle).await })
-    };
-    gate.reached().await;
-    task.write("2.sst", "only the second's");
-    let handle = task.upload(&second).await.unwrap();
-    let waiting = {
-        let coordinator = coordinator.clone();
-        tokio::spawn(async move { coordinator.acknowledge(handle).await })
-    };
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
-    waiting.abort();
-    let _ = waiting.await;
-    gate.release();
-    committing.await.unwrap().unwrap();
-    coordinator.collect(SweepScope::Everything, false).await.unwrap();
-    assert_eq!(coordinator.registry().stats().held, 0);
-    world.assert_exact("after the cancelled one").await;
-    let view = JobView::read(&*world.memory, &world.layout).await.unwrap();
-    assert_eq!(view.checkpoints.len(), 1);
-}
-
-#[tokio::test]
 async fn an_upload_of_one_checkpoint_is_not_tried_twice() {
     // Its private files would be written a second time under names that were used.
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(5)).await;
     task.write("private-1", "a");
     world.store.inject(Rule::on(Step::Put).path_contains("private"), Fault::Fail(ErrorKind::Io)).unwrap();
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();

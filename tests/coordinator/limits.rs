@@ -14,9 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_timeout_ends_one_checkpoint_alone() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, CoordinatorOptions { timeout: 10 * SECOND, ..keep(5) }).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(CoordinatorOptions { timeout: 10 * SECOND, ..keep(5) }).await;
     task.write("1.sst", "a");
     let slow = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     world.time.pass(6 * SECOND);
@@ -30,9 +28,7 @@ async fn a_timeout_ends_one_checkpoint_alone() {
 
 #[tokio::test]
 async fn no_more_than_allowed_are_in_flight_and_savepoints_do_not_count() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, CoordinatorOptions { max_concurrent: 2, ..keep(5) }).await;
-    let task = world.task(&coordinator, 0, 1);
+    let (_world, coordinator, task) = one_task(CoordinatorOptions { max_concurrent: 2, ..keep(5) }).await;
     coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).await.unwrap();
     coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let second = coordinator.trigger(CheckpointKind::Incremental).unwrap();
@@ -57,9 +53,7 @@ async fn savepoints_in_flight_are_bounded_too() {
 
 #[tokio::test]
 async fn figures_that_subtasks_made_up_do_not_overflow() {
-    let world = World::new();
-    let coordinator = world.coordinator(2, keep(5)).await;
-    let (a, b) = (world.task(&coordinator, 0, 2), world.task(&coordinator, 1, 2));
+    let (_world, coordinator, [a, b]) = two_tasks(keep(5)).await;
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let mut stats = SnapshotStats::default();
     for task in [&a, &b] {
@@ -74,10 +68,8 @@ async fn figures_that_subtasks_made_up_do_not_overflow() {
 
 #[tokio::test]
 async fn periodic_checkpoints_keep_their_interval_and_the_pause_after_the_last() {
-    let world = World::new();
     let options = CoordinatorOptions { interval: Some(10 * SECOND), min_pause: 4 * SECOND, ..keep(5) };
-    let coordinator = world.coordinator(1, options).await;
-    let task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, task) = one_task(options).await;
     let first = coordinator.tick().unwrap().triggered.expect("the first is due at once");
     world.time.pass(9 * SECOND);
     finish(&coordinator, &[&task], &first).await;
@@ -123,9 +115,7 @@ async fn without_an_interval_nothing_is_triggered_by_time() {
 
 #[tokio::test]
 async fn after_more_failures_than_tolerated_nothing_is_triggered_until_the_tasks_restart() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, CoordinatorOptions { tolerable_failures: 1, ..keep(5) }).await;
-    let task = world.task(&coordinator, 0, 1);
+    let (_world, coordinator, task) = one_task(CoordinatorOptions { tolerable_failures: 1, ..keep(5) }).await;
     let fail = || {
         let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
         coordinator.decline(trigger.checkpoint, &subtask(0), "no");

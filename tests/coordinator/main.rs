@@ -1,6 +1,8 @@
 //! The coordinator and its subtasks, over a store in memory that fails as it is told.
 
+mod acknowledgements;
 mod again;
+mod beside;
 mod distrust;
 mod lifecycle;
 mod limits;
@@ -9,5 +11,6 @@ mod outcome;
 mod passing_faults;
 mod restart;
 mod retention;
+mod savepoints;
 mod support;
 mod uploads;

@@ -9,9 +9,7 @@ use crate::support::*;
 
 /// A commit is answered with an error. Returns the world, with what the first coordinator left.
 async fn failed_commit(fault: Fault) -> (World, Vec<u64>) {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(2)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(2)).await;
     task.write("1.sst", "a");
     task.write("private-1", "p");
     checkpoint(&coordinator, &[&task]).await;
@@ -88,9 +86,7 @@ async fn a_commit_that_lands_after_its_successor_started_does_not_count() {
 
 #[tokio::test]
 async fn a_commit_whose_look_fails_for_good_is_of_unknown_outcome() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(2)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(2)).await;
     task.write("1.sst", "a");
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let handle = task.upload(&trigger).await.unwrap();
@@ -105,9 +101,7 @@ async fn a_commit_whose_look_fails_for_good_is_of_unknown_outcome() {
 
 #[tokio::test]
 async fn a_superseded_coordinator_is_fenced_at_its_next_commit_and_deletes_nothing() {
-    let world = World::new();
-    let old = world.coordinator(1, keep(1)).await;
-    let mut task = world.task(&old, 0, 1);
+    let (world, old, mut task) = one_task(keep(1)).await;
     task.write("1.sst", "a");
     checkpoint(&old, &[&task]).await;
     task.write("1.sst", "b");
@@ -132,16 +126,14 @@ async fn a_superseded_coordinator_is_fenced_at_its_next_commit_and_deletes_nothi
 
 #[tokio::test]
 async fn a_superseded_coordinator_deletes_nothing_when_it_drops_or_collects() {
-    let world = World::new();
-    let old = world.coordinator(1, keep(9)).await;
-    let mut task = world.task(&old, 0, 1);
+    let (world, old, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "a");
     let first = checkpoint(&old, &[&task]).await;
     task.write("1.sst", "b");
     checkpoint(&old, &[&task]).await;
     let _new = world.coordinator(1, keep(9)).await;
     let before = world.objects().await;
-    let error = old.drop_checkpoints(&[(first, "asked for".into())], false).await.unwrap_err();
+    let error = old.drop_checkpoints(&asked(first), false).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
     assert_eq!(old.collect(SweepScope::Everything, false).await.unwrap_err().kind(), ErrorKind::Fenced);
     let after = world.objects().await;

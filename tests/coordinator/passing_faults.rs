@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use icecore::ErrorKind;
-use icecore::coordinator::{CheckpointListener, Coordinator, MAX_DONE_REQUESTS, Wish};
+use icecore::coordinator::{Coordinator, MAX_DONE_REQUESTS, Wish};
 use icecore::gc::SweepScope;
-use icecore::layout::CheckpointFolder;
 use icecore::metadata::{CheckpointKind, Outcome};
 use icecore::ownership::requests::{ANSWER_KEPT_MS, Asked, ask, wait_for_answer};
 use icecore::store::testing::{Fault, Rule, Step};
@@ -15,15 +14,6 @@ use icecore::store::{StorePath, StoreRef};
 use crate::support::*;
 
 const TEMPORARY: Fault = Fault::Fail(ErrorKind::Temporary);
-
-/// Two checkpoints, of which the first may be dropped.
-async fn two_checkpoints(world: &World, coordinator: &Coordinator) -> [CheckpointFolder; 2] {
-    let mut task = world.task(coordinator, 0, 1);
-    task.write("1.sst", "a");
-    let first = checkpoint(coordinator, &[&task]).await;
-    task.write("1.sst", "b");
-    [first, checkpoint(coordinator, &[&task]).await]
-}
 
 async fn latest(coordinator: &Coordinator) -> u64 {
     coordinator.latest().await.unwrap().expect("there are checkpoints").metadata.checkpoint.0
@@ -40,9 +30,8 @@ async fn answer(world: &World, asked: &Asked) -> Outcome {
 
 #[tokio::test]
 async fn one_failed_read_of_the_start_does_not_make_a_collection_forget_the_checkpoints() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let [_, newest] = two_checkpoints(&world, &coordinator).await;
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
+    let [_, newest] = two_checkpoints(&coordinator, &mut task).await;
     world.store.inject(Rule::on(Step::Read).path_ends_with("/start"), TEMPORARY).unwrap();
     let error = coordinator.collect(SweepScope::Everything, false).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Temporary);
@@ -52,28 +41,27 @@ async fn one_failed_read_of_the_start_does_not_make_a_collection_forget_the_chec
 }
 
 #[tokio::test]
-async fn one_failed_read_of_the_start_does_not_make_a_pin_or_its_removal_forget_the_checkpoints() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let [first, newest] = two_checkpoints(&world, &coordinator).await;
-    for _ in 0..2 {
-        world.store.inject(Rule::on(Step::Read).path_ends_with("/start"), TEMPORARY).unwrap();
-        let fired = world.store.fired();
-        match world.view().await.pins.is_empty() {
-            true => drop(coordinator.pin(first, "mine").await),
-            false => drop(coordinator.unpin(first).await),
-        }
-        assert_eq!(world.store.fired(), fired + 1);
-        assert_eq!(latest(&coordinator).await, newest.checkpoint.0);
-    }
-    assert!(world.view().await.pins.is_empty());
+async fn a_pin_and_its_removal_read_nothing_of_the_job_anew() {
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
+    let [first, newest] = two_checkpoints(&coordinator, &mut task).await;
+    let asked = [(first, "asked for".to_owned())];
+    world.store.inject(Rule::on(Step::Read).always(), TEMPORARY).unwrap();
+    world.store.inject(Rule::on(Step::List).path_ends_with("/condemned").always(), TEMPORARY).unwrap();
+    coordinator.pin(first, "mine").await.unwrap();
+    let (plan, _) = coordinator.drop_checkpoints(&asked, false).await.unwrap();
+    assert_eq!(plan.refused.len(), 1, "the pin holds");
+    assert_eq!(coordinator.unpin(first).await.unwrap(), 1);
+    assert_eq!(world.store.fired(), 0);
+    world.store.heal();
+    assert_eq!(latest(&coordinator).await, newest.checkpoint.0);
+    coordinator.drop_checkpoints(&asked, false).await.unwrap();
+    assert_eq!(world.counting_ids().await, [newest.checkpoint.0]);
 }
 
 #[tokio::test]
 async fn a_start_that_is_damaged_blocks_a_collection_and_the_checkpoints_stay_known() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let [_, newest] = two_checkpoints(&world, &coordinator).await;
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
+    let [_, newest] = two_checkpoints(&coordinator, &mut task).await;
     let start = world.layout.start(coordinator.epoch()).unwrap();
     world.memory.put(&start, "damaged".into()).await.unwrap();
     let error = coordinator.collect(SweepScope::Everything, false).await.unwrap_err();
@@ -83,11 +71,10 @@ async fn a_start_that_is_damaged_blocks_a_collection_and_the_checkpoints_stay_kn
 
 #[tokio::test]
 async fn a_list_that_cannot_be_read_for_a_moment_is_a_passing_error() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let [first, _] = two_checkpoints(&world, &coordinator).await;
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
+    let [first, _] = two_checkpoints(&coordinator, &mut task).await;
     world.store.inject(Rule::on(Step::Delete).always(), TEMPORARY).unwrap();
-    let (_, report) = coordinator.drop_checkpoints(&[(first, "asked for".into())], false).await.unwrap();
+    let (_, report) = coordinator.drop_checkpoints(&asked(first), false).await.unwrap();
     assert_eq!(report.pending_lists, 1, "{report}");
     world.store.inject(Rule::on(Step::Read).path_contains("/condemned/"), TEMPORARY).unwrap();
     let error = coordinator.collect(SweepScope::Everything, false).await.unwrap_err();
@@ -99,37 +86,19 @@ async fn a_list_that_cannot_be_read_for_a_moment_is_a_passing_error() {
 
 #[tokio::test]
 async fn a_checkpoint_that_was_pinned_and_unpinned_can_be_dropped() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let [first, newest] = two_checkpoints(&world, &coordinator).await;
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
+    let [first, newest] = two_checkpoints(&coordinator, &mut task).await;
     coordinator.pin(first, "mine").await.unwrap();
     coordinator.unpin(first).await.unwrap();
-    let (plan, _) = coordinator.drop_checkpoints(&[(first, "asked for".into())], false).await.unwrap();
+    let (plan, _) = coordinator.drop_checkpoints(&asked(first), false).await.unwrap();
     assert!(plan.refused.is_empty(), "{plan}");
     assert_eq!(world.counting_ids().await, [newest.checkpoint.0]);
 }
 
 #[tokio::test]
-async fn a_pin_that_is_there_is_no_failure_if_the_job_cannot_be_read_afterwards() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let [first, newest] = two_checkpoints(&world, &coordinator).await;
-    let asked = [(first, "asked for".to_owned())];
-    world.store.inject(Rule::on(Step::List).path_ends_with("/condemned").always(), TEMPORARY).unwrap();
-    coordinator.pin(first, "mine").await.unwrap();
-    let (plan, _) = coordinator.drop_checkpoints(&asked, false).await.unwrap();
-    assert_eq!(plan.refused.len(), 1, "the pin holds");
-    assert_eq!(coordinator.unpin(first).await.unwrap(), 1);
-    assert_eq!(world.store.fired(), 2, "neither could read the job");
-    coordinator.drop_checkpoints(&asked, false).await.unwrap();
-    assert_eq!(world.counting_ids().await, [newest.checkpoint.0]);
-}
-
-#[tokio::test]
 async fn a_request_whose_answer_has_to_be_tried_again_is_carried_out_once() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let [first, _] = two_checkpoints(&world, &coordinator).await;
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
+    let [first, _] = two_checkpoints(&coordinator, &mut task).await;
     let asked = leave(&world, &Wish::Pin(first, "mine".into())).await;
     // The first look is the pin's own, the second that of the answer.
     world.store.inject(Rule::on(Step::Stat).path_ends_with("/claim").nth(2), TEMPORARY).unwrap();
@@ -161,9 +130,8 @@ async fn an_owner_that_only_serves_requests_removes_those_that_are_done() {
 
 #[tokio::test]
 async fn a_coordinator_that_cannot_go_on_with_what_it_claimed_leaves_no_tenure_that_commands_wait_for() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    two_checkpoints(&world, &coordinator).await;
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
+    two_checkpoints(&coordinator, &mut task).await;
     coordinator.end().await.unwrap();
     let mut operators = operators(1);
     operators[0].max_parallelism = 64;
@@ -173,19 +141,10 @@ async fn a_coordinator_that_cannot_go_on_with_what_it_claimed_leaves_no_tenure_t
     assert_eq!(world.view().await.epochs.living_owner(), None);
 }
 
-async fn listened_to(world: &World) -> (Coordinator, Arc<Told>) {
-    let told = Arc::new(Told::default());
-    let listeners = vec![Arc::clone(&told) as Arc<dyn CheckpointListener>];
-    let store = Arc::clone(&world.store) as StoreRef;
-    (world.coordinator_on(store, 1, keep(9), listeners).await.unwrap(), told)
-}
-
 #[tokio::test]
 async fn a_savepoint_that_may_be_there_is_of_unknown_outcome_and_nobody_hears_that_it_is_not() {
     for rule in [Rule::on(Step::Put).path_ends_with("mine/_metadata"), Rule::on(Step::Stat).path_ends_with("/claim")] {
-        let world = World::new();
-        let (coordinator, told) = listened_to(&world).await;
-        let task = world.task(&coordinator, 0, 1);
+        let (world, coordinator, task, told) = listened_to(keep(9)).await;
         let trigger = coordinator.trigger_savepoint(&StorePath::new("mine").unwrap()).await.unwrap();
         let handle = task.upload(&trigger).await.unwrap();
         world.store.inject(rule, Fault::LoseAnswer(ErrorKind::Temporary)).unwrap();
@@ -199,9 +158,7 @@ async fn a_savepoint_that_may_be_there_is_of_unknown_outcome_and_nobody_hears_th
 
 #[tokio::test]
 async fn a_complete_checkpoint_that_the_registry_refuses_ends_the_tenure_and_a_successor_takes_it_up() {
-    let world = World::new();
-    let (coordinator, told) = listened_to(&world).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task, told) = listened_to(keep(9)).await;
     task.write("1.sst", "a");
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
     let handle = task.upload(&trigger).await.unwrap();

@@ -19,9 +19,7 @@ fn figures(coordinator: &Coordinator) -> [u64; 5] {
 
 #[tokio::test]
 async fn a_restarted_coordinator_has_the_registry_and_the_chain_that_the_first_had() {
-    let world = World::new();
-    let first = world.coordinator(2, keep(3)).await;
-    let (mut a, mut b) = (world.task(&first, 0, 2), world.task(&first, 1, 2));
+    let (world, first, [mut a, mut b]) = two_tasks(keep(3)).await;
     for round in 0..6_u32 {
         a.write(&format!("{}.sst", round % 4), format!("a{round}"));
         b.write("same.sst", format!("both{round}"));
@@ -57,9 +55,7 @@ async fn a_restarted_coordinator_has_the_registry_and_the_chain_that_the_first_h
 
 #[tokio::test]
 async fn a_restarted_coordinator_uploads_known_content_no_more_even_for_a_subtask_that_knows_nothing() {
-    let world = World::new();
-    let first = world.coordinator(1, keep(3)).await;
-    let mut task = world.task(&first, 0, 1);
+    let (world, first, mut task) = one_task(keep(3)).await;
     task.write("1.sst", "a");
     task.write("2.sst", "b");
     checkpoint(&first, &[&task]).await;
@@ -76,9 +72,7 @@ async fn a_restarted_coordinator_uploads_known_content_no_more_even_for_a_subtas
 
 #[tokio::test]
 async fn an_entry_that_changes_while_its_object_stays_is_one_tenancy_before_and_after_a_restart() {
-    let world = World::new();
-    let first = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&first, 0, 1);
+    let (world, first, mut task) = one_task(keep(5)).await;
     task.write("1.sst", "a");
     checkpoint(&first, &[&task]).await;
     // RocksDB moves the table to another level: its entry changes, its bytes do not.
@@ -105,9 +99,7 @@ async fn an_entry_that_changes_while_its_object_stays_is_one_tenancy_before_and_
 
 #[tokio::test]
 async fn a_successor_with_another_parallelism_counts_the_same_objects() {
-    let world = World::new();
-    let first = world.coordinator(2, keep(2)).await;
-    let (mut a, mut b) = (world.task(&first, 0, 2), world.task(&first, 1, 2));
+    let (world, first, [mut a, mut b]) = two_tasks(keep(2)).await;
     a.write("1.sst", "a");
     b.write("1.sst", "b");
     checkpoint(&first, &[&a, &b]).await;
@@ -139,9 +131,7 @@ async fn ids_grow_over_restarts() {
 
 #[tokio::test]
 async fn a_checkpoint_that_cannot_be_read_blocks_deletions_of_shared_files_and_nothing_else() {
-    let world = World::new();
-    let first = world.coordinator(1, keep(9)).await;
-    let mut task = world.task(&first, 0, 1);
+    let (world, first, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "a");
     let damaged = checkpoint(&first, &[&task]).await;
     task.write("1.sst", "b");
@@ -160,9 +150,7 @@ async fn a_checkpoint_that_cannot_be_read_blocks_deletions_of_shared_files_and_n
 
 #[tokio::test]
 async fn a_damaged_newest_checkpoint_is_an_error_that_names_the_sound_one_and_that_one_stays() {
-    let world = World::new();
-    let first = world.coordinator(1, keep(9)).await;
-    let mut task = world.task(&first, 0, 1);
+    let (world, first, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "a");
     let sound = checkpoint(&first, &[&task]).await;
     let damaged = checkpoint(&first, &[&task]).await;
@@ -173,7 +161,7 @@ async fn a_damaged_newest_checkpoint_is_an_error_that_names_the_sound_one_and_th
     assert!(error.to_string().contains(&damaged.to_string()), "{error}");
     assert!(error.advice().unwrap().contains(&sound.to_string()), "{error}");
     // The registry goes on from the sound one, so it must not go although it is not the newest.
-    let (plan, _) = second.drop_checkpoints(&[(sound, "asked for".into())], false).await.unwrap();
+    let (plan, _) = second.drop_checkpoints(&asked(sound), false).await.unwrap();
     assert_eq!(plan.refused.len(), 1, "{plan}");
     let mut task = world.task(&second, 0, 1);
     task.write("2.sst", "b");

@@ -1,9 +1,10 @@
 //! Retention, drops, pins: what goes, and what must not.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use icecore::ErrorKind;
-use icecore::coordinator::{KeptBecause, RetentionPolicy};
+use icecore::coordinator::{Coordinator, KeptBecause, RetentionPolicy};
 use icecore::gc::SweepScope;
 use icecore::layout::CheckpointFolder;
 use icecore::metadata::CheckpointKind;
@@ -12,15 +13,19 @@ use icecore::store::testing::{Fault, Rule, Step};
 
 use crate::support::*;
 
-fn asked(folder: CheckpointFolder) -> Vec<(CheckpointFolder, String)> {
-    vec![(folder, "asked for".to_owned())]
+async fn two_that_share_a_file_and_a_third() -> (World, Arc<Coordinator>, [CheckpointFolder; 2]) {
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
+    task.write("1.sst", "of the first two");
+    let two = [checkpoint(&coordinator, &[&task]).await, checkpoint(&coordinator, &[&task]).await];
+    task.remove("1.sst");
+    task.write("2.sst", "of the third");
+    checkpoint(&coordinator, &[&task]).await;
+    (world, coordinator, two)
 }
 
 #[tokio::test]
 async fn dropping_the_oldest_deletes_exactly_its_unique_files() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "of the first alone");
     task.write("2.sst", "of both");
     let first = checkpoint(&coordinator, &[&task]).await;
@@ -40,9 +45,7 @@ async fn dropping_the_oldest_deletes_exactly_its_unique_files() {
 
 #[tokio::test]
 async fn the_newest_checkpoint_is_never_dropped() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, task) = one_task(keep(9)).await;
     let first = checkpoint(&coordinator, &[&task]).await;
     let second = checkpoint(&coordinator, &[&task]).await;
     let both = [asked(first), asked(second)].concat();
@@ -53,9 +56,7 @@ async fn the_newest_checkpoint_is_never_dropped() {
 
 #[tokio::test]
 async fn a_dry_run_plans_and_changes_nothing() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "a");
     let first = checkpoint(&coordinator, &[&task]).await;
     task.write("1.sst", "b");
@@ -74,9 +75,7 @@ async fn a_dry_run_plans_and_changes_nothing() {
 
 #[tokio::test]
 async fn the_base_of_a_pending_checkpoint_is_not_dropped() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(1)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(1)).await;
     task.write("1.sst", "carried over");
     task.write("2.sst", "replaced");
     let base = checkpoint(&coordinator, &[&task]).await;
@@ -102,9 +101,7 @@ async fn the_base_of_a_pending_checkpoint_is_not_dropped() {
 
 #[tokio::test]
 async fn a_full_checkpoint_does_not_let_the_incremental_one_go_that_the_next_builds_on() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(1)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(1)).await;
     task.write("1.sst", "a");
     task.write("2.sst", "b");
     let incremental = checkpoint(&coordinator, &[&task]).await;
@@ -122,9 +119,7 @@ async fn a_full_checkpoint_does_not_let_the_incremental_one_go_that_the_next_bui
 
 #[tokio::test]
 async fn a_pin_survives_retention_a_restart_and_a_sweep_until_it_is_removed() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(1)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(1)).await;
     task.write("1.sst", "pinned");
     let pinned = checkpoint(&coordinator, &[&task]).await;
     coordinator.pin(pinned, "before the migration").await.unwrap();
@@ -155,9 +150,7 @@ async fn a_pin_whose_answer_was_lost_holds_all_the_same() {
     // Were the checkpoint taken for dropped here while it counts on the store, the next drop would
     // free the files that it shares with others.
     for fault in [Fault::LoseAnswer(ErrorKind::Temporary), Fault::LandLater(ErrorKind::Temporary)] {
-        let world = World::new();
-        let coordinator = world.coordinator(1, keep(1)).await;
-        let mut task = world.task(&coordinator, 0, 1);
+        let (world, coordinator, mut task) = one_task(keep(1)).await;
         task.write("1.sst", "shared by the first two");
         let first = checkpoint(&coordinator, &[&task]).await;
         world.store.inject(Rule::on(Step::Put).path_contains("/pins/"), fault).unwrap();
@@ -178,9 +171,7 @@ async fn a_pin_whose_answer_was_lost_holds_all_the_same() {
 
 #[tokio::test]
 async fn a_drop_whose_folder_cannot_be_listed_changes_nothing_and_can_be_repeated() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
     task.write("1.sst", "a");
     let first = checkpoint(&coordinator, &[&task]).await;
     task.write("1.sst", "b");
@@ -199,15 +190,7 @@ async fn a_drop_whose_folder_cannot_be_listed_changes_nothing_and_can_be_repeate
 async fn a_checkpoint_whose_list_failed_keeps_what_it_shares_with_the_next_to_be_dropped() {
     // D1: the second drop must not free a file of the first, which still counts for a successor.
     for fault in [Fault::Fail(ErrorKind::Temporary), Fault::LandLater(ErrorKind::Temporary)] {
-        let world = World::new();
-        let coordinator = world.coordinator(1, keep(9)).await;
-        let mut task = world.task(&coordinator, 0, 1);
-        task.write("1.sst", "of the first two");
-        let first = checkpoint(&coordinator, &[&task]).await;
-        let second = checkpoint(&coordinator, &[&task]).await;
-        task.remove("1.sst");
-        task.write("2.sst", "of the third");
-        checkpoint(&coordinator, &[&task]).await;
+        let (world, coordinator, [first, second]) = two_that_share_a_file_and_a_third().await;
         world.store.inject(Rule::on(Step::Put).path_contains("/condemned/").times(2), fault).unwrap();
         for folder in [first, second] {
             let outcome = coordinator.drop_checkpoints(&asked(folder), false).await;
@@ -230,15 +213,8 @@ async fn a_checkpoint_whose_list_failed_keeps_what_it_shares_with_the_next_to_be
 #[tokio::test]
 async fn no_later_list_frees_a_file_while_an_index_that_names_it_may_be_there() {
     // D1, across two drops: the first checkpoint's index cannot be deleted.
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let mut task = world.task(&coordinator, 0, 1);
-    task.write("1.sst", "of the first two");
-    let first = checkpoint(&coordinator, &[&task]).await;
-    let second = checkpoint(&coordinator, &[&task]).await;
+    let (world, coordinator, [first, second]) = two_that_share_a_file_and_a_third().await;
     let file = world.objects_of(first).await["1.sst"].clone();
-    task.remove("1.sst");
-    checkpoint(&coordinator, &[&task]).await;
     let rule = Rule::on(Step::Delete).path_contains("cp-1").path_ends_with("_metadata").always();
     world.store.inject(rule, Fault::Fail(ErrorKind::PermissionDenied)).unwrap();
     for folder in [first, second] {
@@ -253,9 +229,7 @@ async fn no_later_list_frees_a_file_while_an_index_that_names_it_may_be_there() 
 
 #[tokio::test]
 async fn a_plan_of_several_lists_deletes_no_shared_file_before_every_index_is_gone() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
     let many = icecore::gc::CONDEMNED_BATCH_OBJECTS + 10;
     for number in 0..many {
         task.write(&format!("{number}.sst"), number.to_le_bytes());
@@ -274,9 +248,7 @@ async fn a_plan_of_several_lists_deletes_no_shared_file_before_every_index_is_go
 
 #[tokio::test]
 async fn the_policy_says_why_each_checkpoint_is_kept() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(9)).await;
-    let task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, task) = one_task(keep(9)).await;
     let first = checkpoint(&coordinator, &[&task]).await;
     let second = checkpoint(&coordinator, &[&task]).await;
     coordinator.pin(first, "kept").await.unwrap();

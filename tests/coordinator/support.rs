@@ -2,18 +2,21 @@
 //! be true of the store at any time.
 #![allow(dead_code)]
 
+#[path = "../support/controlled_env.rs"]
+mod controlled_env;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
+use controlled_env::{Time, controlled_env};
 use futures::StreamExt;
 use icecore::Result;
 use icecore::coordinator::{
     Acknowledged, CheckpointListener, Coordinator, CoordinatorOptions, OperatorDescription, RetentionPolicy, Supervisor,
 };
-use icecore::env::{Clock, Env, Randomness, Runtime, Task as Future};
+use icecore::env::Env;
 use icecore::keygroup::MaxParallelism;
 use icecore::layout::{CheckpointFolder, CheckpointId, FileKind, JobId, JobLayout, OperatorId, Place, SubtaskName};
 use icecore::metadata::{Backend, CheckpointKind, CheckpointMetadata, FileIdentity};
@@ -29,57 +32,6 @@ use sha2::Digest as _;
 
 pub const OPERATOR: &str = "op";
 
-/// Numbers that never repeat, in an order that has nothing to do with time.
-#[derive(Debug)]
-struct Numbers(AtomicU64);
-
-impl Randomness for Numbers {
-    fn next_u64(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::SeqCst).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
-/// Time that passes when a test says so, or while somebody sleeps.
-#[derive(Debug, Default)]
-pub struct Time(AtomicU64);
-
-impl Time {
-    pub fn pass(&self, duration: Duration) {
-        self.0.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
-    }
-}
-
-impl Clock for Time {
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::SeqCst))
-    }
-
-    fn unix_time_ms(&self) -> u64 {
-        1_700_000_000_000 + self.0.load(Ordering::SeqCst)
-    }
-}
-
-#[derive(Debug)]
-struct Inline(Arc<Time>);
-
-impl Runtime for Inline {
-    fn spawn(&self, task: Future) {
-        tokio::spawn(task);
-    }
-
-    fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send + 'static>) {
-        work();
-    }
-
-    fn sleep(&self, duration: Duration) -> Future {
-        let time = Arc::clone(&self.0);
-        Box::pin(async move {
-            tokio::task::yield_now().await;
-            time.pass(duration);
-        })
-    }
-}
-
 /// One store, one clock, one job.
 pub struct World {
     pub memory: StoreRef,
@@ -93,12 +45,7 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let time = Arc::new(Time::default());
-        let env = Env {
-            runtime: Arc::new(Inline(Arc::clone(&time))),
-            clock: Arc::clone(&time) as Arc<dyn Clock>,
-            randomness: Arc::new(Numbers(AtomicU64::new(1))),
-        };
+        let (env, time) = controlled_env();
         Self::on(env, time)
     }
 
@@ -312,6 +259,58 @@ impl Task {
         self.snapshotter.remember(metadata.folder(), files);
         self
     }
+}
+
+/// A job of one subtask.
+pub async fn one_task(options: CoordinatorOptions) -> (World, Arc<Coordinator>, Task) {
+    let world = World::new();
+    let coordinator = world.coordinator(1, options).await;
+    let task = world.task(&coordinator, 0, 1);
+    (world, Arc::new(coordinator), task)
+}
+
+/// A job of two subtasks.
+pub async fn two_tasks(options: CoordinatorOptions) -> (World, Arc<Coordinator>, [Task; 2]) {
+    let world = World::new();
+    let coordinator = world.coordinator(2, options).await;
+    let tasks = [0, 1].map(|index| world.task(&coordinator, index, 2));
+    (world, Arc::new(coordinator), tasks)
+}
+
+/// A job that somebody listens to, and what that one was told.
+pub async fn listened_to(options: CoordinatorOptions) -> (World, Arc<Coordinator>, Task, Arc<Told>) {
+    let (world, told) = (World::new(), Arc::new(Told::default()));
+    let listeners = vec![Arc::clone(&told) as Arc<dyn CheckpointListener>];
+    let store = Arc::clone(&world.store) as StoreRef;
+    let coordinator = world.coordinator_on(store, 1, options, listeners).await.unwrap();
+    let task = world.task(&coordinator, 0, 1);
+    (world, Arc::new(coordinator), task, told)
+}
+
+/// Two checkpoints without a file in common, of which the first may be dropped.
+pub async fn two_checkpoints(coordinator: &Coordinator, task: &mut Task) -> [CheckpointFolder; 2] {
+    task.write("1.sst", "a");
+    let first = checkpoint(coordinator, &[task]).await;
+    task.write("1.sst", "b");
+    [first, checkpoint(coordinator, &[task]).await]
+}
+
+/// What asks for a checkpoint to be dropped.
+pub fn asked(folder: CheckpointFolder) -> Vec<(CheckpointFolder, String)> {
+    vec![(folder, "asked for".to_owned())]
+}
+
+/// An acknowledgement on its way, for a test that stops it somewhere.
+pub fn acknowledging(
+    coordinator: &Arc<Coordinator>,
+    handle: SubtaskHandle,
+) -> tokio::task::JoinHandle<Result<Acknowledged>> {
+    let coordinator = Arc::clone(coordinator);
+    tokio::spawn(async move { coordinator.acknowledge(handle).await })
+}
+
+pub fn is_discarded(acknowledged: &Acknowledged) -> bool {
+    matches!(acknowledged, Acknowledged::Discarded(_))
 }
 
 /// A whole checkpoint.

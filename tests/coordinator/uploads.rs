@@ -33,9 +33,7 @@ impl World {
 async fn a_file_whose_upload_failed_is_sent_again_under_another_name() {
     for fault in PASSING {
         for file in ["1.sst", "private-1"] {
-            let world = World::new();
-            let coordinator = world.coordinator(1, keep(5)).await;
-            let mut task = world.task(&coordinator, 0, 1);
+            let (world, coordinator, mut task) = one_task(keep(5)).await;
             task.write(file, "content");
             let place = if file == "1.sst" { "/shared/" } else { "/operator-" };
             world.store.inject(Rule::on(Step::Put).path_contains(place).times(3), fault).unwrap();
@@ -59,9 +57,7 @@ async fn a_file_whose_upload_failed_is_sent_again_under_another_name() {
 
 #[tokio::test]
 async fn what_failed_and_lands_after_the_checkpoint_was_dropped_goes_too() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(1)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(1)).await;
     for file in ["1.sst", "private-1"] {
         task.write(file, "first");
     }
@@ -115,9 +111,7 @@ async fn who_waits_for_an_upload_that_fails_takes_it_over_and_serves_the_first_o
 
 #[tokio::test]
 async fn a_store_that_stays_down_is_told_of_in_the_end_and_the_next_checkpoint_is_taken() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(5)).await;
     task.write("1.sst", "a");
     world.store.inject(Rule::on(Step::Put).path_contains("/shared/").always(), PASSING[0]).unwrap();
     let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
@@ -157,9 +151,7 @@ async fn what_will_not_pass_is_not_tried_again() {
 #[tokio::test]
 async fn nothing_is_sent_again_for_a_checkpoint_that_was_given_up() {
     for (file, place) in [("1.sst", "/shared/"), ("private-1", "/operator-")] {
-        let world = World::new();
-        let coordinator = world.coordinator(1, keep(5)).await;
-        let mut task = world.task(&coordinator, 0, 1);
+        let (world, coordinator, mut task) = one_task(keep(5)).await;
         task.write(file, "a");
         world.store.inject(Rule::on(Step::Put).path_contains(place).always(), PASSING[2]).unwrap();
         let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
@@ -181,9 +173,7 @@ async fn nothing_is_sent_again_for_a_checkpoint_that_was_given_up() {
 
 #[tokio::test]
 async fn a_savepoints_folder_holds_no_failed_attempt() {
-    let world = World::new();
-    let coordinator = world.coordinator(1, keep(5)).await;
-    let mut task = world.task(&coordinator, 0, 1);
+    let (world, coordinator, mut task) = one_task(keep(5)).await;
     task.write("1.sst", "a");
     task.write("private-1", "b");
     world.store.inject(Rule::on(Step::Put).path_contains("mine/").times(4), PASSING[0]).unwrap();

@@ -1,17 +1,19 @@
 //! A store in memory, parties that live on it, and what must be true of it at any time.
 #![allow(dead_code)]
 
+#[path = "../support/controlled_env.rs"]
+mod controlled_env;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use controlled_env::{Time, controlled_env};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use icecore::env::{Clock, Env, Randomness, Runtime, Task};
+use icecore::env::Env;
 use icecore::gc::{Collector, GcReport, Holdings, Judge, Progress, SweepScope, plan_drop, plan_sweep};
 use icecore::keygroup::KeyGroupRange;
 use icecore::layout::{
@@ -124,51 +126,6 @@ fn missing(path: &StorePath) -> Error {
     Error::new(ErrorKind::NotFound, "find an object", "it is not there").with_object(path)
 }
 
-/// Numbers that never repeat, in an order that has nothing to do with time.
-#[derive(Debug)]
-struct Numbers(AtomicU64);
-
-impl Randomness for Numbers {
-    fn next_u64(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::SeqCst).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
-/// Time that passes only while somebody sleeps.
-#[derive(Debug, Default)]
-pub struct Time(AtomicU64);
-
-impl Clock for Time {
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::SeqCst))
-    }
-
-    fn unix_time_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-#[derive(Debug)]
-struct InstantSleep(Arc<Time>);
-
-impl Runtime for InstantSleep {
-    fn spawn(&self, task: Task) {
-        tokio::spawn(task);
-    }
-
-    fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send + 'static>) {
-        work();
-    }
-
-    fn sleep(&self, duration: Duration) -> Task {
-        let time = Arc::clone(&self.0);
-        Box::pin(async move {
-            tokio::task::yield_now().await;
-            time.0.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
-        })
-    }
-}
-
 /// One store, one source of names, one log of what parties were told and meant.
 #[derive(Clone)]
 pub struct World {
@@ -184,23 +141,15 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let time = Arc::new(Time::default());
+        let (env, time) = controlled_env();
         Self {
             mem: Arc::default(),
-            env: Env {
-                runtime: Arc::new(InstantSleep(Arc::clone(&time))),
-                clock: Arc::clone(&time) as Arc<dyn Clock>,
-                randomness: Arc::new(Numbers(AtomicU64::new(1))),
-            },
+            env,
             time,
             layout: JobLayout::new(JobId::new("j").unwrap()).unwrap(),
             complete: Arc::default(),
             dropped: Arc::default(),
         }
-    }
-
-    pub fn pass_ms(&self, ms: u64) {
-        self.time.0.fetch_add(ms, Ordering::SeqCst);
     }
 
     pub fn store(&self) -> StoreRef {

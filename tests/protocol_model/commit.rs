@@ -19,7 +19,10 @@ fn handed_out(protocol: &Protocol, state: &State, me: usize) -> Set {
         let dropped = if coordinator.delete > 0 { coordinator.plan.metas } else { 0 };
         return referenced(state, retained(protocol, state, me) | dropped);
     }
-    referenced(state, retained(protocol, state, me)) & !coordinator.condemned_files
+    // What nothing references is handed out, too, until it is condemned: of an aborted checkpoint, say. It matters where
+    // plans are made in steps.
+    let unreferenced = if protocol.scope.staged { state.files & written_by(me) } else { 0 };
+    (referenced(state, retained(protocol, state, me)) | unreferenced) & !coordinator.condemned_files
 }
 
 fn next_id(coordinator: &Coordinator) -> usize {

@@ -4,7 +4,7 @@ use crate::claim::has_read;
 use crate::commit::retained;
 use crate::model::{Action, Protocol, referenced};
 use crate::properties::newest_start;
-use crate::scope::{DeleteStep, Mutation};
+use crate::scope::{DeleteStep, Mutation, PlanStep};
 use crate::state::*;
 
 pub fn actions(protocol: &Protocol, state: &State, me: usize, actions: &mut Vec<Action>) {
@@ -21,15 +21,23 @@ pub fn actions(protocol: &Protocol, state: &State, me: usize, actions: &mut Vec<
     if coordinator.ended || coordinator.list_published || coordinator.deletions >= protocol.scope.deletions[me] {
         return;
     }
+    match coordinator.planning {
+        Planning::Nothing => {}
+        Planning::Drop(metadata) => return actions.push(Action::PlanDrop(me, usize::from(metadata))),
+        Planning::Sweep(_) => return actions.push(Action::PlanSweep(me)),
+    }
     let early =
         protocol.mutation == Mutation::DeleteBeforeStart && coordinator.claimed && has_read(protocol, coordinator);
     if coordinator.started {
         let retained = retained(protocol, state, me);
         let newest = members(retained).map(id_of).max().unwrap_or(0);
         let droppable = |metadata: &usize| id_of(*metadata) < newest || protocol.mutation == Mutation::NewestDropped;
-        actions.extend(members(retained).filter(droppable).map(|metadata| Action::PlanDrop(me, metadata)));
+        let plan = if protocol.scope.staged { Action::ChooseDrop } else { Action::PlanDrop };
+        actions.extend(members(retained).filter(droppable).map(|metadata| plan(me, metadata)));
     }
-    if (coordinator.started || early) && orphans(protocol, state, me) != List::default() {
+    // A sweep made in steps may begin when there is nothing yet, and find what comes meanwhile.
+    let worthwhile = protocol.scope.staged || orphans(protocol, state, me) != List::default();
+    if (coordinator.started || early) && worthwhile {
         actions.push(Action::PlanSweep(me));
     }
 }
@@ -47,6 +55,7 @@ fn plan(state: &mut State, me: usize, list: List) {
     coordinator.condemned_metas |= list.metas;
     coordinator.condemned_files |= list.files;
     coordinator.plan = list;
+    (coordinator.planning, coordinator.noted) = (Planning::Nothing, Noted::default());
     coordinator.deletions += 1;
     coordinator.delete = 1;
 }
@@ -66,11 +75,39 @@ pub fn plan_drop(protocol: &Protocol, state: &mut State, me: usize, metadata: us
     }
 }
 
-/// What a sweep by `me` would take (S2).
+/// What a sweep by `me` would take, made in one step (S2).
 pub fn orphans(protocol: &Protocol, state: &State, me: usize) -> List {
+    let mut now = Noted::default();
+    for step in [PlanStep::Progress, PlanStep::Read] {
+        note(protocol, state, me, step, &mut now);
+    }
+    orphans_as_noted(protocol, state, me, &now)
+}
+
+fn note(protocol: &Protocol, state: &State, me: usize, step: PlanStep, noted: &mut Noted) {
     let coordinator = &state.coordinators[me];
-    let retained = retained(protocol, state, me);
-    let held = held(protocol, state, me, retained);
+    match step {
+        PlanStep::Progress => {
+            noted.used = coordinator.used;
+            noted.in_flight = if coordinator.in_flight() { coordinator.current_id } else { 0 };
+        }
+        PlanStep::Read => {
+            noted.retained = retained(protocol, state, me);
+            if protocol.mutation == Mutation::HeldNotAskedAgain {
+                noted.held = held(protocol, state, me, noted.retained);
+            }
+        }
+        PlanStep::ListAndCondemn => {}
+    }
+}
+
+/// What a sweep takes of what is there now, going by what it noted before.
+fn orphans_as_noted(protocol: &Protocol, state: &State, me: usize, noted: &Noted) -> List {
+    let retained_now = retained(protocol, state, me);
+    let held = match protocol.mutation {
+        Mutation::HeldNotAskedAgain => noted.held,
+        _ => held(protocol, state, me, retained_now) | referenced(state, noted.retained),
+    };
     let smaller = (0..protocol.scope.coordinators).filter(|other| {
         let other_claim = &state.coordinators[*other];
         *other != me && other_claim.claimed && protocol.is_greater(state, me, *other)
@@ -81,8 +118,8 @@ pub fn orphans(protocol: &Protocol, state: &State, me: usize) -> List {
         lists |= u8::from(state.coordinators[other].list_published) << (2 * other);
         lists |= u8::from(state.coordinators[other].late_list == LateList::Landed) << (2 * other + 1);
     }
-    for id in 1..=usize::from(coordinator.used) {
-        let in_flight = coordinator.in_flight() && usize::from(coordinator.current_id) == id;
+    for id in 1..=usize::from(noted.used) {
+        let in_flight = usize::from(noted.in_flight) == id;
         let spared = match protocol.mutation {
             Mutation::SweepTakesInFlight => false,
             Mutation::SweepSparesOwnAborted => true,
@@ -97,12 +134,27 @@ pub fn orphans(protocol: &Protocol, state: &State, me: usize) -> List {
         // Nothing in the name says whose it is.
         sweepable_files = 1 << object(0, 1);
     }
-    List { metas: state.metas & sweepable & !retained, files: state.files & sweepable_files & !held, lists }
+    List { metas: state.metas & sweepable & !noted.retained, files: state.files & sweepable_files & !held, lists }
 }
 
 pub fn plan_sweep(protocol: &Protocol, state: &mut State, me: usize) {
-    let list = orphans(protocol, state, me);
-    plan(state, me, list);
+    if !protocol.scope.staged {
+        let list = orphans(protocol, state, me);
+        return plan(state, me, list);
+    }
+    let done = match state.coordinators[me].planning {
+        Planning::Sweep(done) => done,
+        _ => 0,
+    };
+    let mut noted = state.coordinators[me].noted;
+    let step = protocol.mutation.plan_steps()[usize::from(done)];
+    if step == PlanStep::ListAndCondemn {
+        let list = orphans_as_noted(protocol, state, me, &noted);
+        return plan(state, me, list);
+    }
+    note(protocol, state, me, step, &mut noted);
+    state.coordinators[me].noted = noted;
+    state.coordinators[me].planning = Planning::Sweep(done + 1);
 }
 
 pub fn step(protocol: &Protocol, state: &mut State, me: usize) {

@@ -52,6 +52,11 @@ fn an_owner_that_shares_files_and_its_successor_break_nothing() {
 }
 
 #[test]
+fn an_owner_that_commits_beside_its_sweeps_and_a_successor_break_nothing() {
+    holds(Scope::BESIDE, Mutation::None, false);
+}
+
+#[test]
 fn an_owner_and_two_claimants_break_nothing() {
     holds(Scope::THREE, Mutation::None, true);
 }

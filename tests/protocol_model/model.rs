@@ -36,9 +36,11 @@ pub enum Action {
     Commit(usize),
     /// K3 answered with an error: the `_metadata` may land later.
     CommitFails(usize),
+    /// A checkpoint that may go, where a plan is made in steps.
+    ChooseDrop(usize, usize),
     /// D1 for a dropped checkpoint.
     PlanDrop(usize, usize),
-    /// S1, S2, D1.
+    /// S1, S2, D1: all of it, or the next step.
     PlanSweep(usize),
     /// The next of D2-D5; one delete a step.
     Delete(usize),
@@ -157,6 +159,9 @@ impl Model for Protocol {
             Action::Abort(me) => commit::abort(&mut state, me),
             Action::Commit(me) => commit::step(self, &mut state, me),
             Action::CommitFails(me) => commit::publishing_fails(self, &mut state, me),
+            Action::ChooseDrop(me, metadata) => {
+                state.coordinators[me].planning = Planning::Drop(metadata as u8);
+            }
             Action::PlanDrop(me, metadata) => delete::plan_drop(self, &mut state, me, metadata),
             Action::PlanSweep(me) => delete::plan_sweep(self, &mut state, me),
             Action::Delete(me) => delete::step(self, &mut state, me),

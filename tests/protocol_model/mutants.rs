@@ -38,6 +38,8 @@ mutants! {
     the_newest_checkpoint_dropped: breaks(TWO, NewestDropped, I3);
     a_sweep_that_takes_a_commit_in_flight: breaks(TWO, SweepTakesInFlight, I2);
     a_sweep_that_spares_its_own_aborted_uploads: breaks(TWO, SweepSparesOwnAborted, I5);
+    a_sweep_that_reads_what_counts_before_it_notes_what_is_in_flight: breaks(BESIDE, SweepReadsBeforeProgress, I2);
+    a_sweep_that_does_not_ask_again_what_is_held: breaks(BESIDE, HeldNotAskedAgain, IN_FLIGHT);
 
     /// Redundant for safety: a fenced claimant's later looks stop it before it tells or deletes anything. Kept (C3) because it
     /// spares the reading, and tells a process at once that another runs.

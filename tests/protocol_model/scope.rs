@@ -15,17 +15,26 @@ pub struct Scope {
     pub deletions: [u8; MAX_COORDINATORS],
     /// Writes answered with an error, and aborts, in the whole run.
     pub faults: u8,
+    /// Whether a plan of deletion (D1, S1, S2) is made in steps, between which its tenure commits.
+    pub staged: bool,
 }
 
 impl Scope {
     /// Two tenures from an empty store: both claim, with one counter or with two.
-    pub const TWO: Scope = Scope { coordinators: 2, ids: 2, booted_with: 0, deletions: [2; 4], faults: 1 };
+    pub const TWO: Scope =
+        Scope { coordinators: 2, ids: 2, booted_with: 0, deletions: [2; 4], faults: 1, staged: false };
     /// A running owner and a successor; three checkpoints, so that files are shared and freed, and lists fail.
-    pub const SHARING: Scope = Scope { coordinators: 2, ids: 3, booted_with: 1, deletions: [2, 1, 0, 0], faults: 1 };
+    pub const SHARING: Scope =
+        Scope { coordinators: 2, ids: 3, booted_with: 1, deletions: [2, 1, 0, 0], faults: 1, staged: false };
     /// A running owner and two claimants.
-    pub const THREE: Scope = Scope { coordinators: 3, ids: 2, booted_with: 1, deletions: [1; 4], faults: 0 };
+    pub const THREE: Scope =
+        Scope { coordinators: 3, ids: 2, booted_with: 1, deletions: [1; 4], faults: 0, staged: false };
     /// A running owner that drops a checkpoint, and three claimants.
-    pub const FOUR: Scope = Scope { coordinators: 4, ids: 2, booted_with: 2, deletions: [1, 0, 0, 0], faults: 0 };
+    pub const FOUR: Scope =
+        Scope { coordinators: 4, ids: 2, booted_with: 2, deletions: [1, 0, 0, 0], faults: 0, staged: false };
+    /// A running owner that commits beside a sweep, and a successor.
+    pub const BESIDE: Scope =
+        Scope { coordinators: 2, ids: 3, booted_with: 1, deletions: [1, 1, 0, 0], faults: 1, staged: true };
 
     /// The same world, or a larger one if `ICECORE_MODEL_SCOPE=large` is set (many minutes, gigabytes of memory).
     pub fn or_larger(self) -> Scope {
@@ -34,6 +43,7 @@ impl Scope {
         }
         match (self.coordinators, self.booted_with) {
             (2, 0) => Scope { ids: 3, ..self },
+            _ if self.staged => Scope { deletions: [2; 4], ..self },
             (2, _) => Scope { deletions: [2; 4], faults: 2, ..self },
             (3, _) => Scope { faults: 1, ..self },
             _ => Scope { deletions: [1; 4], ..self },
@@ -73,6 +83,8 @@ pub enum Mutation {
     InFlightNotHeld,
     FilesDeletedBeforeMetadata,
     FailedListNotRepeated,
+    SweepReadsBeforeProgress,
+    HeldNotAskedAgain,
 }
 
 /// The steps of a claim (C1-C8).
@@ -106,7 +118,26 @@ pub enum DeleteStep {
     Remove,
 }
 
+/// The steps of a sweep's plan, where it is made in steps (S1, S2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanStep {
+    /// Which checkpoints of the tenure are finished, and which are in flight.
+    Progress,
+    /// What counts.
+    Read,
+    /// What is there, and what of it goes; it is condemned (D1).
+    ListAndCondemn,
+}
+
 impl Mutation {
+    pub fn plan_steps(self) -> &'static [PlanStep] {
+        use PlanStep::*;
+        match self {
+            Mutation::SweepReadsBeforeProgress => &[Read, Progress, ListAndCondemn],
+            _ => &[Progress, Read, ListAndCondemn],
+        }
+    }
+
     pub fn claim_steps(self) -> &'static [ClaimStep] {
         use ClaimStep::*;
         match self {

@@ -45,6 +45,29 @@ pub struct List {
     pub lists: u8,
 }
 
+/// What a sweep has noted so far of its own tenure, which goes on committing (S2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// The greatest id that was used, and the one in flight, if any.
+    pub used: u8,
+    pub in_flight: u8,
+    /// What counted.
+    pub retained: Set,
+    /// The files that the registry held.
+    pub held: Set,
+}
+
+/// How far a plan is that is made in steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Planning {
+    #[default]
+    Nothing,
+    /// This `_metadata` may go; it is not released yet.
+    Drop(u8),
+    /// So many steps of a sweep's plan are done.
+    Sweep(u8),
+}
+
 /// A write that was answered with an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LateList {
@@ -83,6 +106,8 @@ pub struct Coordinator {
     /// Own complete checkpoints: bit id.
     pub complete: u8,
     // The deleting thread.
+    pub planning: Planning,
+    pub noted: Noted,
     /// 0 idle, otherwise steps done plus one.
     pub delete: u8,
     pub deletions: u8,
@@ -143,6 +168,16 @@ fn word(parts: [Set; 4]) -> u64 {
     parts.iter().fold(0, |word, part| word << 16 | u64::from(*part))
 }
 
+impl Planning {
+    fn code(self) -> u64 {
+        match self {
+            Planning::Nothing => 0,
+            Planning::Sweep(step) => u64::from(step),
+            Planning::Drop(metadata) => 4 + u64::from(metadata),
+        }
+    }
+}
+
 impl Coordinator {
     /// Uploads and commits under way hold their file.
     pub fn in_flight(&self) -> bool {
@@ -170,9 +205,10 @@ impl Coordinator {
             (u64::from(self.plan.lists), 8),
         ];
         let small = small.iter().fold(0, |word, (value, bits)| word << bits | value);
+        let noted = self.planning.code() << 4 | u64::from(self.noted.used) << 2 | u64::from(self.noted.in_flight);
         [
             word(self.listed),
-            u64::from(self.visible),
+            word([self.visible, self.noted.retained, self.noted.held, noted as u16]),
             word([self.adopted, self.condemned_files, self.plan.metas, self.plan.files]),
             word([self.late_plan.metas, self.late_plan.files, u16::from(self.late_plan.lists), self.condemned_metas]),
             small,

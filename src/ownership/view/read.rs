@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{BlockScope, Blocker, CheckpointView, HoldView, JobView, ListView, NotCounting, Uncounted, Unreadable};
+use super::{
+    BlockScope, Blocker, CheckpointView, HoldView, JobView, ListView, NotCounting, Uncounted, Unreadable,
+    check_locations,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, Epoch, JobLayout, Place, RefName, Uid};
-use crate::metadata::{CheckpointMetadata, Condemned, ControlRecord, Pin, Ref, Start};
+use crate::metadata::{CheckpointMetadata, Condemned, ControlRecord, FileEntry, Location, Pin, Ref, Start};
 use crate::ownership::epochs::Epochs;
 use crate::ownership::reading::{is_missing, list_bounded, read_metadata, read_record};
 use crate::store::{ObjectMeta, Store, StorePath};
@@ -78,6 +81,7 @@ impl JobView {
             distrusted: BTreeSet::new(),
             lists: Vec::new(),
             blockers: Vec::new(),
+            entries_read: Arc::default(),
         };
         view.read_start(store).await?;
         view.read_lists(store, listed).await?;
@@ -237,7 +241,10 @@ impl JobView {
                 }
                 content => {
                     let content = content.map(Arc::new).map_err(|error| Unreadable::from(&error));
-                    self.checkpoints.insert(folder, CheckpointView { folder, metadata_size_bytes, content });
+                    let lies_inside = |file: &FileEntry| matches!(file.location, Location::InCheckpoint(_));
+                    let stands_alone = content.as_ref().is_ok_and(|metadata| metadata.files().all(lies_inside));
+                    let checkpoint = CheckpointView { folder, metadata_size_bytes, content, stands_alone };
+                    self.checkpoints.insert(folder, checkpoint);
                 }
             }
         }
@@ -289,5 +296,6 @@ async fn read_checkpoint(
         let message = format!("it says that it is {} of job {}", metadata.folder(), metadata.job);
         return Err(Error::corrupt("read a checkpoint", path, message));
     }
+    check_locations(layout, &metadata).map_err(|error| error.with_object(path))?;
     Ok(metadata)
 }
