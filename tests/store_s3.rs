@@ -120,9 +120,9 @@ async fn uploads_that_nobody_finishes_are_removed_and_their_writers_fail() {
     let crashed = store_at(s3, &prefix, &small_parts(s3));
     let other = store_at(s3, &prefix, &small_parts(s3));
     let (one, two) = (path("job-a/one"), path("job-a/two"));
-    std::mem::forget(begin(&crashed, &one, 2 * PART_BYTES).await);
-    let slow = begin(&crashed, &two, 2 * PART_BYTES).await;
-    let elsewhere = begin(&crashed, &path("job-ab/three"), 2 * PART_BYTES).await;
+    std::mem::forget(begin(&crashed, &one, 3 * PART_BYTES).await);
+    let slow = begin(&crashed, &two, 3 * PART_BYTES).await;
+    let elsewhere = begin(&crashed, &path("job-ab/three"), 3 * PART_BYTES).await;
 
     let job = path("job-a");
     assert_eq!(crashed.remove_unfinished(Some(&job), Duration::ZERO).await.unwrap(), 0, "its own");
@@ -135,7 +135,7 @@ async fn uploads_that_nobody_finishes_are_removed_and_their_writers_fail() {
     assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
     assert_eq!(other.stat(&two).await.unwrap_err().kind(), ErrorKind::NotFound);
     elsewhere.finish().await.unwrap();
-    assert_eq!(other.stat(&path("job-ab/three")).await.unwrap().size_bytes, 2 * PART_BYTES as u64);
+    assert_eq!(other.stat(&path("job-ab/three")).await.unwrap().size_bytes, 3 * PART_BYTES as u64);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,7 +189,7 @@ async fn a_server_that_is_killed_is_unreachable_and_keeps_what_it_acknowledged()
 async fn an_upload_in_parts_survives_a_server_that_is_restarted_meanwhile() {
     let Some(server) = services::S3Server::start() else { return };
     let store = store_at(server.address(), "restart", &small_parts(server.address()));
-    let writer = begin(&store, &path("x"), 2 * PART_BYTES).await;
+    let mut writer = begin(&store, &path("x"), 3 * PART_BYTES).await;
     server.kill9();
     let server = Arc::new(server);
     let later = server.clone();
@@ -197,13 +197,12 @@ async fn an_upload_in_parts_survives_a_server_that_is_restarted_meanwhile() {
         std::thread::sleep(Duration::from_millis(300));
         later.restart();
     });
-    let mut writer = writer;
     for _ in 0..(4 * PART_BYTES) >> 20 {
         writer.write(Bytes::from(vec![8; 1 << 20])).await.unwrap();
     }
     restarting.await.unwrap();
     writer.finish().await.unwrap();
-    assert_eq!(store.stat(&path("x")).await.unwrap().size_bytes, 6 * PART_BYTES as u64);
+    assert_eq!(store.stat(&path("x")).await.unwrap().size_bytes, 7 * PART_BYTES as u64);
 }
 
 /// Lets everybody list and read the bucket, by a bucket policy.

@@ -196,7 +196,16 @@ impl Store for OpendalStore {
             Err(error) if error.kind() == ::opendal::ErrorKind::RangeNotSatisfied => {
                 return Err(shorter(path, &range).with_source(error));
             }
-            Err(error) => return Err(failure(operation, path, error)),
+            Err(error) => {
+                let error = failure(operation, path, error);
+                if error.kind() != ErrorKind::Io {
+                    return Err(error);
+                }
+                // A service may answer a range past the end with what there is, which OpenDAL takes for an answer
+                // that is wrong; the length tells.
+                let is_shorter = self.stat(path).await.is_ok_and(|object| object.size_bytes < range.end);
+                return Err(if is_shorter { shorter(path, &range).with_source(error) } else { error });
+            }
         };
         match u64::try_from(buffer.len()) {
             Ok(got) if got == length => Ok(buffer.to_bytes()),
@@ -340,8 +349,8 @@ fn shorter(path: &StorePath, range: &Range<u64>) -> Error {
 /// OpenDAL's error as one of ours, with its verdict on trying again.
 fn failure(operation: &'static str, object: impl fmt::Display, error: ::opendal::Error) -> Error {
     #[cfg(feature = "s3")]
-    if let Some(cause) = s3::Failure::inside(&error) {
-        return cause.again().into_error(operation).with_object(object).with_source(error);
+    if let Some(cause) = s3::Failure::cause_of(&error) {
+        return cause.into_error(operation).with_object(object).with_source(error);
     }
     Error::new(kind_of(&error), operation, error.to_string()).with_object(object).with_source(error)
 }

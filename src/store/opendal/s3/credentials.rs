@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
+use parking_lot::Mutex;
 use reqsign_aws_v4::{Credential, DefaultCredentialProvider, StaticCredentialProvider};
+use reqsign_core::time::Timestamp;
 use reqsign_core::{
     CommandExecute, CommandOutput, Context, Env as Surroundings, FileRead, ProvideCredential, ProvideCredentialDyn,
+    SigningCredential as _,
 };
 
 use super::failure::Failure;
@@ -21,6 +24,8 @@ use crate::error::ErrorKind;
 
 /// How long finding credentials may take as a whole.
 const MAX_SEARCH: Duration = Duration::from_secs(20);
+/// How much longer a credential must be valid to serve on when no new one is found.
+const STILL_VALID: Duration = Duration::from_secs(15);
 const NONE_FOUND: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run `aws configure`; \
     --store-option anonymous=true reads public buckets";
 
@@ -46,13 +51,15 @@ pub(super) fn source(credentials: &Credentials, env: &Env, surroundings: Arc<dyn
             Arc::new(builder.build())
         }
     };
-    Some(Source { inner, env: env.clone(), surroundings: Outside(surroundings) })
+    Some(Source { inner, last: Arc::default(), env: env.clone(), surroundings: Outside(surroundings) })
 }
 
 /// See [`source`]. Shows no secrets.
 #[derive(Clone)]
 pub(super) struct Source {
     inner: Arc<dyn ProvideCredentialDyn<Credential = Credential>>,
+    /// What was found last: it serves on while it is valid and a search fails.
+    last: Arc<Mutex<Option<Credential>>>,
     env: Env,
     surroundings: Outside,
 }
@@ -74,18 +81,39 @@ impl ProvideCredential for Source {
             .with_file_read(Files(self.env.clone()))
             .with_command_execute(Commands(self.env.clone()));
         let search = self.inner.provide_credential_dyn(&context);
-        match select(search, self.env.runtime.sleep(MAX_SEARCH)).await {
-            Either::Left((Ok(Some(credential)), _)) => Ok(Some(credential)),
-            Either::Left((Ok(None), _)) => Err(none_found("no AWS credentials were found")),
-            Either::Left((Err(error), _)) => Err(error),
-            Either::Right(_) => Err(none_found(&format!("no AWS credentials were found within {MAX_SEARCH:?}"))),
+        let found = match select(search, self.env.runtime.sleep(MAX_SEARCH)).await {
+            Either::Left((outcome, _)) => outcome.unwrap_or_else(|error| {
+                tracing::debug!(%error, "a search for credentials failed");
+                None
+            }),
+            Either::Right(_) => None,
+        };
+        let mut last = self.last.lock();
+        if found.is_some() {
+            last.clone_from(&found);
+            return Ok(found);
         }
+        let soon = Timestamp::now() + STILL_VALID;
+        Ok(last.clone().filter(|credential| credential.is_valid_at(soon)))
     }
 }
 
-fn none_found(message: &str) -> reqsign_core::Error {
-    let failure = Failure::new(ErrorKind::PermissionDenied, message).with_advice(NONE_FOUND);
-    reqsign_core::Error::credential_invalid(message).with_source(failure)
+/// What a request fails with that has no credentials. A chain of `reqsign` keeps no reason, so there is one for all.
+pub(super) fn none_found() -> Failure {
+    Failure::new(ErrorKind::PermissionDenied, "no AWS credentials were found").with_advice(NONE_FOUND)
+}
+
+/// Whether a request failed for want of credentials.
+pub(super) fn are_missing(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let of_reqsign = error.downcast_ref::<reqsign_core::Error>();
+        if of_reqsign.is_some_and(|error| error.kind() == reqsign_core::ErrorKind::CredentialInvalid) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Environment variables; one that is empty counts as not set.
@@ -159,10 +187,10 @@ aws_session_token = zeichen
         Credentials::Conventions { profile: profile.to_owned(), ignores_environment, asks_machine: false }
     }
 
-    async fn found(credentials: Credentials, surroundings: StaticEnv) -> reqsign_core::Result<Credential> {
+    async fn found(credentials: Credentials, surroundings: StaticEnv) -> Option<Credential> {
         let source = source(&credentials, &Env::system().unwrap(), Arc::new(surroundings)).unwrap();
         assert!(!format!("{source:?}").contains("geheim"));
-        source.provide_credential(&Context::new()).await.map(Option::unwrap)
+        source.provide_credential(&Context::new()).await.unwrap()
     }
 
     #[tokio::test]
@@ -195,11 +223,24 @@ aws_session_token = zeichen
     }
 
     #[tokio::test]
-    async fn no_credentials_are_an_error_that_says_what_to_do() {
-        let error = found(conventions("default", false), StaticEnv::default()).await.unwrap_err();
-        let failure = Failure::inside(&error).unwrap();
-        assert_eq!(failure.kind, ErrorKind::PermissionDenied);
-        assert!(failure.advice.as_deref().unwrap().contains("AWS_ACCESS_KEY_ID"));
+    async fn without_credentials_there_are_none_and_anonymous_access_has_no_source() {
+        assert!(found(conventions("default", false), StaticEnv::default()).await.is_none());
         assert!(source(&Credentials::Anonymous, &Env::system().unwrap(), Arc::new(StaticEnv::default())).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_was_found_last_serves_on_while_it_is_valid() {
+        let credentials = conventions("default", false);
+        let source = source(&credentials, &Env::system().unwrap(), Arc::new(StaticEnv::default())).unwrap();
+        let until = |seconds| Credential {
+            access_key_id: "OLD".to_owned(),
+            secret_access_key: "geheim".to_owned(),
+            session_token: None,
+            expires_in: Some(Timestamp::now() + Duration::from_secs(seconds)),
+        };
+        *source.last.lock() = Some(until(60));
+        assert_eq!(source.provide_credential(&Context::new()).await.unwrap().unwrap().access_key_id, "OLD");
+        *source.last.lock() = Some(until(5));
+        assert!(source.provide_credential(&Context::new()).await.unwrap().is_none());
     }
 }

@@ -22,6 +22,7 @@ pub(in super::super) struct Failure {
     pub(in super::super) advice: Option<String>,
     /// What the caller of OpenDAL is to see, where it looks at that.
     theirs: ::opendal::ErrorKind,
+    is_lost_race: bool,
 }
 
 impl Failure {
@@ -35,7 +36,7 @@ impl Failure {
             ErrorKind::InvalidInput => Theirs::ConfigInvalid,
             _ => Theirs::Unexpected,
         };
-        Self { kind, message: message.into(), advice: None, theirs }
+        Self { kind, message: message.into(), advice: None, theirs, is_lost_race: false }
     }
 
     #[must_use]
@@ -44,8 +45,19 @@ impl Failure {
         self
     }
 
-    /// The failure inside an error of OpenDAL, if one of ours caused it.
-    pub(in super::super) fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+    /// Whether a PUT was refused because its folder went away meanwhile: nothing was made, and nothing will be.
+    pub(super) fn is_lost_race(&self) -> bool {
+        self.is_lost_race
+    }
+
+    /// What caused an error of OpenDAL or `reqsign`, as far as it is known here.
+    pub(in super::super) fn cause_of(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let found = Self::inside(error).map(Self::again);
+        found.or_else(|| super::credentials::are_missing(error).then(super::credentials::none_found))
+    }
+
+    /// The failure inside another error.
+    fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
         let mut next = Some(error);
         while let Some(error) = next {
             if let Some(failure) = error.downcast_ref() {
@@ -58,7 +70,8 @@ impl Failure {
 
     /// The same, once more.
     pub(in super::super) fn again(&self) -> Self {
-        Self { kind: self.kind, message: self.message.clone(), advice: self.advice.clone(), theirs: self.theirs }
+        let Self { kind, theirs, is_lost_race, .. } = *self;
+        Self { kind, message: self.message.clone(), advice: self.advice.clone(), theirs, is_lost_race }
     }
 
     /// As an error of OpenDAL, which it never repeats.
@@ -126,7 +139,7 @@ pub(super) fn of_answer(
         message.push(')');
     }
     let region = header("x-amz-bucket-region");
-    let failure = Failure::new(kind, message);
+    let failure = Failure { is_lost_race: refusal.code == LOST_RACE, ..Failure::new(kind, message) };
     let failure = match (advice, region) {
         (ELSEWHERE, region) if !region.is_empty() => failure.with_advice(format!(
             "the bucket is in region {region}: give --store-option region={region}, or set AWS_REGION"
@@ -174,6 +187,10 @@ const CHECKSUM: &str =
 const REMOVED: &str = "another owner's clean-up removed the unfinished upload; its bytes have to be sent again";
 const FULL: &str = "free space in the store, or raise its quota";
 
+/// What versitygw answers where it finds a folder at an object's name, and also where it could not make the
+/// object's folder because a delete of its last object removed that at the same moment.
+const LOST_RACE: &str = "ExistingObjectIsDirectory";
+
 /// Kind and advice. Codes are those of S3, MinIO, Ceph and versitygw.
 fn judged(status: StatusCode, code: &str) -> (ErrorKind, &'static str) {
     match code {
@@ -204,6 +221,7 @@ fn judged(status: StatusCode, code: &str) -> (ErrorKind, &'static str) {
         "NoSuchUpload" => (ErrorKind::Cancelled, REMOVED),
         "NoSuchKey" => (ErrorKind::NotFound, ""),
         "InvalidRange" => (ErrorKind::Corrupt, ""),
+        LOST_RACE => (ErrorKind::AlreadyExists, ""),
         "NotImplemented" | "MethodNotAllowed" => (ErrorKind::Unsupported, ""),
         "KeyTooLongError" | "EntityTooLarge" => (ErrorKind::LimitExceeded, ""),
         _ => judged_by_status(status),

@@ -216,10 +216,8 @@ fn unreadable(error: &dyn std::fmt::Display) -> Failure {
 
 /// A request could not be signed: credentials are missing, or could not be fetched.
 fn not_signed(error: &reqsign_core::Error) -> Failure {
-    match Failure::inside(error) {
-        Some(cause) => cause.again(),
-        None => Failure::new(ErrorKind::PermissionDenied, format!("the request cannot be signed: {error}")),
-    }
+    Failure::cause_of(error)
+        .unwrap_or_else(|| Failure::new(ErrorKind::PermissionDenied, format!("the request cannot be signed: {error}")))
 }
 
 #[cfg(test)]

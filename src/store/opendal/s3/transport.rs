@@ -6,9 +6,11 @@
 //! - **Time.** A request fails when nothing has moved for a while, upwards or downwards, however long it takes as a
 //!   whole: a slow link is not a dead one. What asks the machine itself for credentials gets
 //!   [`METADATA_SILENCE`]: elsewhere than on EC2 or ECS nobody answers.
-//! - **Parts** of multipart uploads are sent again after a passing error, [`PART_ATTEMPTS`] times in all. They
-//!   belong to one upload and appear only with it, so a part that lands twice or late does no harm. No other request
-//!   is repeated here (design 4.7).
+//! - **Parts** of multipart uploads, and the request that begins one, are sent again after a passing error,
+//!   [`ATTEMPTS`] times in all. They appear only with their upload, so one that lands twice or late does no harm.
+//! - **No write is sent again under its name** (design 4.7), but for one refusal: a service that keeps objects as
+//!   files (versitygw) refuses a PUT whose folder another client's delete removes at that moment. It is the
+//!   service's own last word on that request, and nothing was made, so nothing can land later.
 //! - **Errors** are told apart here, in one place: see [`super::failure`].
 //! - **A listing is one.** Any web server answers 200 to anything, and a page without objects would look like an
 //!   empty store.
@@ -30,12 +32,17 @@ use super::settings::Settings;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
-/// How often a part is sent before its upload fails.
-pub(super) const PART_ATTEMPTS: u32 = 5;
+/// How often a request that may be repeated is sent.
+pub(super) const ATTEMPTS: u32 = 5;
 /// The wait before the second attempt, at most; it doubles each time. Half of it is drawn by lot.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// How long the machine itself may be silent when it is asked for credentials: what the AWS tools use.
 pub(super) const METADATA_SILENCE: Duration = Duration::from_secs(1);
+/// How much longer the service may be silent when an upload is closed: some put the parts together then.
+const CLOSING_FACTOR: u32 = 4;
+/// How long a connection that nobody uses is kept. Services close theirs, and a request that meets the closing has
+/// an unknown outcome.
+const IDLE: Duration = Duration::from_secs(15);
 /// How much of an error's body is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 /// The longest answer that is held in memory, in bytes: 1,000 names of 1,024 bytes, and what is said of each.
@@ -77,18 +84,22 @@ impl Transport {
         Some(if uri.path().trim_end_matches('/') == self.bucket_path { Subject::Bucket } else { Subject::Object })
     }
 
-    /// The machine and the container are the only others that are asked without TLS.
-    fn silence_for(&self, uri: &Uri) -> Duration {
-        let is_machine = authority(uri) != self.service && uri.scheme_str() == Some("http");
-        if is_machine { METADATA_SILENCE } else { self.silence }
+    fn silence_for(&self, method: &Method, uri: &Uri) -> Duration {
+        match (authority(uri) == self.service, uri.scheme_str()) {
+            (true, _) if method == Method::POST && has_query(uri, "uploadId") => self.silence * CLOSING_FACTOR,
+            // The machine and the container are the only others that are asked without TLS.
+            (false, Some("http")) => METADATA_SILENCE,
+            _ => self.silence,
+        }
     }
 
-    async fn part(&self, request: Request<Buffer>) -> Result<Answer, Failure> {
+    /// Sends a request again as long as `may_repeat` says so of its failure.
+    async fn repeated(&self, request: Request<Buffer>, may_repeat: fn(&Failure) -> bool) -> Result<Answer, Failure> {
         let mut wait = FIRST_WAIT;
-        for _ in 1..PART_ATTEMPTS {
+        for _ in 1..ATTEMPTS {
             match self.once(request.clone()).await {
-                Err(failure) if failure.kind.is_retryable() => {
-                    tracing::debug!(%failure, "a part of an upload is sent again");
+                Err(failure) if may_repeat(&failure) => {
+                    tracing::debug!(%failure, method = %request.method(), "a request is sent again");
                     self.env.runtime.sleep(jittered(wait, &self.env)).await;
                     wait *= 2;
                 }
@@ -102,7 +113,7 @@ impl Transport {
     async fn once(&self, request: Request<Buffer>) -> Result<Answer, Failure> {
         let (parts, body) = request.into_parts();
         let (method, uri) = (parts.method, parts.uri);
-        let (silence, subject) = (self.silence_for(&uri), self.subject(&uri));
+        let (silence, subject) = (self.silence_for(&method, &uri), self.subject(&uri));
         let progress = Arc::new(AtomicU64::new(0));
         let mut sending = self.client.request(method.clone(), uri.to_string()).headers(parts.headers);
         if !body.is_empty() {
@@ -154,7 +165,11 @@ impl Transport {
 
 impl HttpTransport for Transport {
     async fn fetch(&self, request: Request<Buffer>) -> ::opendal::Result<Response<HttpBody>> {
-        let outcome = if is_part(&request) { self.part(request).await } else { self.once(request).await };
+        let outcome = match request.method() {
+            _ if is_of_upload(&request) => self.repeated(request, |failure| failure.kind.is_retryable()).await,
+            &Method::PUT => self.repeated(request, Failure::is_lost_race).await,
+            _ => self.once(request).await,
+        };
         let Answer { status, headers, length, body } = outcome.map_err(Failure::into_opendal)?;
         let mut response = Response::new(body.into_body(length));
         *response.status_mut() = status;
@@ -163,12 +178,19 @@ impl HttpTransport for Transport {
     }
 }
 
-fn is_part(request: &Request<Buffer>) -> bool {
-    let has = |name: &str| {
-        let query = request.uri().query().unwrap_or_default();
-        query.split('&').any(|pair| pair.split_once('=').is_some_and(|(key, _)| key == name))
-    };
-    request.method() == Method::PUT && has("partNumber") && has("uploadId")
+/// Whether a request begins an upload, or sends a part of one.
+fn is_of_upload(request: &Request<Buffer>) -> bool {
+    let uri = request.uri();
+    match *request.method() {
+        Method::PUT => has_query(uri, "partNumber") && has_query(uri, "uploadId"),
+        Method::POST => uri.query() == Some("uploads"),
+        _ => false,
+    }
+}
+
+fn has_query(uri: &Uri, name: &str) -> bool {
+    let query = uri.query().unwrap_or_default();
+    query.split('&').any(|pair| pair.split_once('=').is_some_and(|(key, _)| key == name))
 }
 
 /// Every listing is an XML document with a root of its name, to its end.
@@ -176,7 +198,7 @@ fn check_page(page: &[u8]) -> Result<(), Failure> {
     let text = String::from_utf8_lossy(page);
     let names = ["ListBucketResult", "ListMultipartUploadsResult"];
     let is_whole = |name: &&str| text.contains(&format!("<{name}")) && text.trim_end().ends_with(&format!("</{name}>"));
-    if names.iter().any(|name| is_whole(&name)) {
+    if names.iter().any(is_whole) {
         return Ok(());
     }
     if names.iter().any(|name| text.contains(&format!("<{name}"))) {
@@ -312,6 +334,7 @@ fn client(settings: &Settings) -> Result<reqwest::Client> {
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .connect_timeout(settings.connect)
+        .pool_idle_timeout(IDLE)
         .user_agent(concat!("icecore/", env!("CARGO_PKG_VERSION")))
         .tls_backend_preconfigured(super::tls::configuration(settings)?);
     builder.build().map_err(|error| {

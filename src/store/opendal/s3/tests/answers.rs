@@ -35,6 +35,40 @@ async fn a_put_is_never_sent_twice_whatever_the_answer() {
 }
 
 #[tokio::test]
+async fn a_put_that_lost_a_race_for_its_folder_was_refused_and_is_sent_again_within_bounds() {
+    let mut refusals = 2;
+    let service = Service::start(move |_| {
+        if refusals == 0 {
+            return ok("");
+        }
+        refusals -= 1;
+        refuse(409, "ExistingObjectIsDirectory")
+    });
+    store(&service).put(&path("x"), Bytes::from_static(b"bytes")).await.unwrap();
+    assert_eq!(service.count(|asked| asked.body == b"bytes"), 3);
+    let (error, requests) = put_error(refuse(409, "ExistingObjectIsDirectory")).await;
+    assert_eq!((error.kind(), requests), (ErrorKind::AlreadyExists, super::transport::ATTEMPTS as usize));
+    let (error, requests) = put_error(refuse(409, "OperationAborted")).await;
+    assert_eq!((error.kind(), requests), (ErrorKind::Temporary, 1));
+}
+
+#[tokio::test]
+async fn a_range_past_the_end_is_told_from_an_answer_that_broke_off() {
+    let whole = |asked: &super::service::Asked| match asked.method.as_str() {
+        "HEAD" => ok("eight..."),
+        _ => Answer::Say(206, "eight...".to_owned()),
+    };
+    let error = store(&Service::start(whole)).read(&path("x"), 0..9).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    let service = Service::start(|asked| match asked.method.as_str() {
+        "HEAD" => ok("sixteen bytes..."),
+        _ => Answer::Short("eight...".to_owned()),
+    });
+    let error = store(&service).read(&path("x"), 0..16).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Temporary, "{error}");
+}
+
+#[tokio::test]
 async fn an_endpoint_where_nothing_listens_is_unreachable() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());

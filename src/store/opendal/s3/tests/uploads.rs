@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::service::{Answer, Asked, Service, ok, refuse};
-use super::transport::PART_ATTEMPTS;
+use super::transport::ATTEMPTS;
 use super::*;
 
 const BEGUN: &str = "<InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>";
@@ -115,7 +115,7 @@ async fn a_part_is_not_sent_for_ever_and_a_lasting_error_not_twice() {
     let store = store_at(service.endpoint(), &[("upload-parallelism", "1")]);
     let error = upload(&store, PART_BYTES + (1 << 20)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RateLimited, "{error}");
-    assert_eq!(service.count(Asked::is_part), PART_ATTEMPTS as usize);
+    assert_eq!(service.count(Asked::is_part), ATTEMPTS as usize);
     assert_eq!(service.count(|asked| asked.method == "POST" && !asked.target.contains("uploads")), 0);
 }
 
