@@ -23,6 +23,15 @@ async fn the_first_claim_adopts_nothing_and_numbers_checkpoints_from_one() {
 }
 
 #[tokio::test]
+async fn a_store_that_does_not_let_us_in_is_not_claimed_however_empty_it_looks() {
+    let world = World::new();
+    let store = FaultyStore::new(world.store());
+    store.inject(Rule::on(Step::Probe), Fault::Fail(ErrorKind::PermissionDenied)).unwrap();
+    assert_eq!(world.claim(store).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert!(world.mem.paths().is_empty(), "{:?}", world.mem.paths());
+}
+
+#[tokio::test]
 async fn a_later_claim_adopts_what_was_complete_and_goes_on_with_higher_numbers() {
     let world = World::new();
     let first = world.party().await;

@@ -21,9 +21,13 @@ const EVERYWHERE: &str = "Options of every command";
     6 not found, 7 changed meanwhile, 8 no room, 9 not supported, 130/143 interrupted."
 )]
 pub(super) struct Cli {
-    /// Where checkpoints lie: a folder, or file:///folder [env: ICECORE_STORE]
+    /// Where checkpoints lie: a folder, s3://bucket/prefix, hdfs://host:port/folder [env: ICECORE_STORE]
     #[arg(long, global = true, value_name = "PATH-OR-URL", help_heading = EVERYWHERE)]
     pub store: Option<String>,
+    /// An option of the store, such as endpoint=http://127.0.0.1:9000; may be given several times
+    /// [env: ICECORE_STORE_OPTIONS, a list with commas]
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = EVERYWHERE)]
+    pub store_option: Vec<String>,
     /// The job; may be left out where the store holds one only, and not for `snapshot` [env: ICECORE_JOB]
     #[arg(long, global = true, value_name = "ID", help_heading = EVERYWHERE)]
     pub job: Option<String>,
@@ -333,6 +337,12 @@ pub(super) struct CopyArgs {
     pub from: String,
     /// The store to copy to
     pub to: String,
+    /// An option of the store to copy from, such as region=eu-west-1; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub from_option: Vec<String>,
+    /// An option of the store to copy to; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub to_option: Vec<String>,
     /// Only this checkpoint (a number, a folder's name, or `latest`); may be given several times
     #[arg(long, value_name = "CHECKPOINT")]
     pub checkpoint: Vec<String>,

@@ -9,7 +9,7 @@ use super::args::CopyArgs;
 use super::copy_report::{Outcome, report, report_savepoint};
 use super::output::Done;
 use super::owner::{Claimant, claim_when_free, release, serve};
-use super::place::{Job, Place, open_store};
+use super::place::{Job, Place, options};
 use super::progress::Bar;
 use super::select::{find_folder, refuse_unknown};
 use crate::coordinator::Coordinator;
@@ -22,7 +22,8 @@ use crate::store::{StorePath, StoreRef};
 use crate::transfer::TransferLimits;
 
 pub(super) async fn run(place: &Place, args: CopyArgs) -> Result<Done> {
-    let (from, to) = (open_store(&args.from, &place.env)?, open_store(&args.to, &place.env)?);
+    let from = place.open(&args.from, &options(None, &args.from_option)?).await?;
+    let to = place.open(&args.to, &options(None, &args.to_option)?).await?;
     match &args.savepoint {
         Some(path) => savepoint(place, &args, path, from, to).await,
         None => checkpoints(place, &args, from, to).await,

@@ -101,14 +101,14 @@ fn start_logging(verbose: u8) {
 }
 
 async fn perform(cli: Cli, output: Output) -> Result<Done> {
-    let Cli { store, job, limits, command, .. } = cli;
+    let Cli { store, store_option, job, limits, command, .. } = cli;
     if let Command::Completions { shell } = command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "icecore", &mut script);
         return Ok(Done::raw(script));
     }
     let signals = Signals::catch()?;
-    let place = Place::new(store, job, output, signals.clone())?.within(limits.limits());
+    let place = Place::new(store, &store_option, job, output, signals.clone())?.within(limits.limits());
     let work = async {
         match command {
             Command::Snapshot(args) => snapshot::run(&place, args).await,

@@ -1,15 +1,12 @@
 //! Where a command works: the store and the job that were named, and the doors to the world.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
 use super::output::Output;
 use super::signals::Signals;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{JobId, JobLayout};
 use crate::ownership::JobView;
-use crate::store::{LocalStore, RateLimiter, RateLimits, StoreRef};
+use crate::store::{self, Access, RateLimiter, RateLimits, StoreAddress, StoreOptions, StoreRef};
 
 /// The most jobs that are named where one has to be chosen.
 const MAX_NAMED_JOBS: usize = 10;
@@ -18,6 +15,7 @@ const MAX_NAMED_JOBS: usize = 10;
 #[derive(Debug)]
 pub(super) struct Place {
     store: Option<String>,
+    options: StoreOptions,
     job: Option<String>,
     /// What was named on the command line, and so has to be named again in the next command.
     named: Vec<String>,
@@ -39,16 +37,25 @@ impl Place {
     /// Takes what the arguments do not name from the environment. Opens nothing yet.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] outside a tokio runtime.
-    pub(super) fn new(store: Option<String>, job: Option<String>, output: Output, signals: Signals) -> Result<Self> {
+    /// [`ErrorKind::InvalidInput`] outside a tokio runtime, or for a malformed option.
+    pub(super) fn new(
+        store: Option<String>,
+        store_options: &[String],
+        job: Option<String>,
+        output: Output,
+        signals: Signals,
+    ) -> Result<Self> {
         let given = [("--store", &store), ("--job", &job)];
         let named = given.iter().filter_map(|(flag, value)| Some(format!("{flag} {}", quoted(value.as_deref()?))));
-        let named = named.collect();
-        let or_env = |given: Option<String>, name| given.or_else(|| std::env::var(name).ok().filter(|v| !v.is_empty()));
-        let (store, job) = (or_env(store, "ICECORE_STORE"), or_env(job, "ICECORE_JOB"));
+        let shown = store_options.iter().map(|pair| format!("--store-option {}", quoted(&without_secret(pair))));
+        let named = named.chain(shown).collect();
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let store = store.or_else(|| variable("ICECORE_STORE"));
+        let job = job.or_else(|| variable("ICECORE_JOB"));
+        let options = options(variable("ICECORE_STORE_OPTIONS").as_deref(), store_options)?;
         let env = Env::system()?;
         let limiter = RateLimiter::new(RateLimits::default(), env.clone());
-        Ok(Self { store, job, named, env, output, signals, limiter })
+        Ok(Self { store, options, job, named, env, output, signals, limiter })
     }
 
     /// The same place, where bytes move no faster than `limits`.
@@ -70,36 +77,45 @@ impl Place {
         self.limiter.limit(store)
     }
 
-    /// Opens the store that was named.
+    /// Opens the store that was named, and makes sure that it lets us read: nothing must look empty for want of a key.
+    /// Whether it lets us write is found out by a claim.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if none or nonsense was named; [`ErrorKind::Unsupported`] for a
-    /// kind of store that this build lacks.
-    pub(super) fn store(&self) -> Result<StoreRef> {
+    /// kind of store that this build lacks; as [`crate::store::Store::probe`].
+    async fn store(&self) -> Result<StoreRef> {
         let named = self.store.as_deref().ok_or_else(|| {
             Error::invalid("open the store", "no store was named")
-                .with_advice("give --store FOLDER, or set ICECORE_STORE")
+                .with_advice("give --store PATH-OR-URL, or set ICECORE_STORE")
         })?;
-        Ok(self.limited(open_store(named, &self.env)?))
+        self.open(named, &self.options).await
+    }
+
+    /// Opens a store by its address, as [`Self::store`] does the one that was named.
+    pub(super) async fn open(&self, address: &str, options: &StoreOptions) -> Result<StoreRef> {
+        let store = self.limited(store::open(&StoreAddress::parse(address)?, options, self.env.clone())?);
+        store.probe(Access::Read).await?;
+        Ok(store)
     }
 
     /// The job that was named; for a command that makes one where there is none.
     ///
     /// # Errors
     /// As [`Self::store`]; [`ErrorKind::InvalidInput`] if no job was named.
-    pub(super) fn new_job(&self) -> Result<Job> {
+    pub(super) async fn new_job(&self) -> Result<Job> {
         let named = self.job.as_deref().ok_or_else(|| {
             Error::invalid("choose the job", "no job was named").with_advice("give --job ID, or set ICECORE_JOB")
         })?;
-        Ok(Job { store: self.store()?, layout: JobLayout::new(JobId::new(named)?)? })
+        let layout = JobLayout::new(JobId::new(named)?)?;
+        Ok(Job { store: self.store().await?, layout })
     }
 
     /// The job that was named, or the only one that the store holds.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if there are several; [`ErrorKind::NotFound`] if there is none.
+    /// As [`Self::new_job`]; [`ErrorKind::InvalidInput`] if there are several; [`ErrorKind::NotFound`] if there is none.
     pub(super) async fn job(&self) -> Result<Job> {
-        self.job_on(self.store()?).await
+        self.job_on(self.store().await?).await
     }
 
     /// The job that was named, or the only one of `store`.
@@ -163,56 +179,21 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// Opens a store by a path or URL.
-pub(super) fn open_store(named: &str, env: &Env) -> Result<StoreRef> {
-    let local = |path: &Path| -> Result<StoreRef> { Ok(Arc::new(LocalStore::open(path, env.clone())?)) };
-    let invalid = |message: &str, advice: &str| {
-        Err(Error::invalid("open the store", message).with_object(named).with_advice(advice))
-    };
-    if let Some(path) = named.strip_prefix("file://") {
-        return match path.starts_with('/') {
-            true => local(&PathBuf::from(percent_decoded(path)?)),
-            false => invalid("a file URL names no host here", "write file:///folder, with three slashes"),
-        };
-    }
-    match named.split_once(':').map(|(scheme, _)| scheme) {
-        Some("memory") => memory(env),
-        Some(scheme @ ("s3" | "s3a" | "hdfs" | "gs" | "az" | "abfs" | "http" | "https")) => {
-            let message = format!("stores of the kind `{scheme}` are not in this build");
-            Err(Error::new(ErrorKind::Unsupported, "open the store", message)
-                .with_object(named)
-                .with_advice("name a folder, or file:///folder"))
-        }
-        _ if named.contains("://") => invalid("the kind of store is not known", "name a folder, or file:///folder"),
-        _ => local(Path::new(named)),
+/// An option as it may be shown: without its value if that is a secret.
+fn without_secret(pair: &str) -> String {
+    let is_secret = |key: &str| ["secret", "token", "key", "password"].iter().any(|word| key.contains(word));
+    match pair.split_once('=') {
+        Some((key, _)) if is_secret(key) => format!("{key}=..."),
+        _ => pair.to_owned(),
     }
 }
 
-#[cfg(feature = "memory")]
-fn memory(env: &Env) -> Result<StoreRef> {
-    Ok(Arc::new(crate::store::OpendalStore::memory(env.clone())?))
-}
-
-#[cfg(not(feature = "memory"))]
-fn memory(_env: &Env) -> Result<StoreRef> {
-    Err(Error::new(ErrorKind::Unsupported, "open the store", "memory stores are not in this build")
-        .with_advice("name a folder, or file:///folder"))
-}
-
-fn percent_decoded(path: &str) -> Result<String> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.bytes();
-    let fail = || Error::invalid("open the store", "a `%` in the URL is not followed by two hex digits");
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-        let (high, low) = (digit().ok_or_else(fail)?, digit().ok_or_else(fail)?);
-        bytes.push(u8::try_from(high << 4 | low).map_err(|_| fail())?);
-    }
-    String::from_utf8(bytes).map_err(|_| Error::invalid("open the store", "the URL's path is not UTF-8"))
+/// Those of the environment, a list, and those of the command line, which win.
+pub(super) fn options(from_environment: Option<&str>, given: &[String]) -> Result<StoreOptions> {
+    let mut options = StoreOptions::new();
+    options.add_list(from_environment.unwrap_or_default())?;
+    given.iter().try_for_each(|pair| options.add_pair(pair))?;
+    Ok(options)
 }
 
 #[cfg(test)]
@@ -227,21 +208,18 @@ mod tests {
         assert_eq!(quoted(""), "''");
     }
 
-    #[tokio::test]
-    async fn stores_are_named_by_path_or_url_and_what_is_not_built_in_says_so() {
-        let env = Env::system().unwrap();
-        for folder in ["file:///tmp/a%20b", "relative", "/absolute", "with:colon"] {
-            assert!(open_store(folder, &env).is_ok(), "{folder}");
-        }
-        assert!(open_store("file:///tmp/a%20b", &env).unwrap().describe().contains("a b"));
-        for (named, kind) in [
-            ("s3://bucket/x", ErrorKind::Unsupported),
-            ("hdfs://host/x", ErrorKind::Unsupported),
-            ("file://host/x", ErrorKind::InvalidInput),
-            ("ftp://host/x", ErrorKind::InvalidInput),
-            ("file:///a%2", ErrorKind::InvalidInput),
-        ] {
-            assert_eq!(open_store(named, &env).unwrap_err().kind(), kind, "{named}");
-        }
+    #[test]
+    fn secrets_are_not_repeated_in_what_one_would_type() {
+        assert_eq!(without_secret("region=a"), "region=a");
+        assert_eq!(without_secret("secret-access-key=geheim"), "secret-access-key=...");
+        assert_eq!(without_secret("session-token=geheim"), "session-token=...");
+    }
+
+    #[test]
+    fn options_of_the_command_line_win_over_those_of_the_environment() {
+        let options = options(Some("region=a,part-size=8MiB"), &["region=b".to_owned()]).unwrap();
+        assert_eq!(options.text("region").unwrap(), Some("b"));
+        assert_eq!(options.text("part-size").unwrap(), Some("8MiB"));
+        assert_eq!(super::options(None, &["region".to_owned()]).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 }

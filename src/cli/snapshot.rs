@@ -49,7 +49,7 @@ struct Report {
 }
 
 pub(super) async fn run(place: &Place, args: SnapshotArgs) -> Result<Done> {
-    let job = place.new_job()?;
+    let job = place.new_job().await?;
     let operator = OperatorId::new(&args.operator)?;
     let retention = args.keep.policy();
     if let Some(policy) = &retention {

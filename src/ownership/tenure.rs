@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobLayout, Uid};
 use crate::metadata::{Claim, ControlRecord, End, Start};
-use crate::store::{StorePath, StoreRef};
+use crate::store::{Access, StorePath, StoreRef};
 
 /// How often a commit's look is tried when the store answers it with a passing error. The checkpoint
 /// is not complete before one of them succeeds; after the last the tenure ends.
@@ -79,6 +79,8 @@ impl Tenure {
     /// otherwise what the store says. After an error nothing of this claim is used again; if the error
     /// [may pass](Error::is_retryable), the job can simply be claimed again.
     pub async fn claim(store: StoreRef, layout: JobLayout, env: Env, holder: &str) -> Result<Claimed> {
+        // C1 would take a store that does not know us for an empty one.
+        store.probe(Access::Change).await?;
         let seen = Epochs::list(&*store, &layout).await?; // C1
         let epoch = Self::next_epoch(&seen, &layout, &env)?;
         Self::claim_as(epoch, store, layout, env, holder).await

@@ -17,11 +17,14 @@
 //! icecore never writes a name twice, so nothing here says what overwriting does.
 //! The conformance suite (feature `test-support`) checks an implementation against this contract.
 
+mod address;
 mod backoff;
 mod limit;
 pub mod local;
-#[cfg(feature = "memory")]
+mod open;
+#[cfg(any(feature = "memory", feature = "s3"))]
 pub mod opendal;
+mod options;
 mod path;
 mod retry;
 mod size;
@@ -40,12 +43,17 @@ use futures::stream::BoxStream;
 
 use crate::error::Result;
 
+pub use address::{MAX_PREFIX_BYTES, StoreAddress};
 pub use backoff::RetryPolicy;
 pub(crate) use backoff::{Backoff, Retries};
 pub use limit::{RateLimitedStore, RateLimiter, RateLimits};
 pub use local::LocalStore;
-#[cfg(feature = "memory")]
+pub use open::open;
+#[cfg(any(feature = "memory", feature = "s3"))]
 pub use opendal::OpendalStore;
+#[cfg(feature = "s3")]
+pub use opendal::s3::S3Store;
+pub use options::{OptionSpec, StoreOptions};
 pub use path::{MAX_COMPONENT_BYTES, MAX_PATH_BYTES, StorePath};
 pub use retry::RetryingStore;
 pub use size::parse_size;
@@ -84,11 +92,36 @@ impl ReadAhead {
     pub const FAR: Self = Self { request_bytes: 4 << 20, requests: 4 };
 }
 
+/// What somebody means to do with a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// List and read.
+    Read,
+    /// Write and delete, too.
+    Change,
+}
+
 /// A place that keeps objects under paths. See the module's text for the contract.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// A URL-like name for messages, such as `file:///var/checkpoints`. Contains no secrets.
     fn describe(&self) -> String;
+
+    /// Makes sure that the store is there and lets us in, before anyone takes a missing answer for emptiness: with
+    /// a wrong key or name, some services answer as an empty store would. Called once where a job is claimed or
+    /// opened. `Ok`, the default, says that a missing answer is proof enough; a store that wraps another hands the
+    /// call on.
+    ///
+    /// With [`Access::Read`] nothing is written, so that read-only credentials suffice. With [`Access::Change`] an
+    /// object of a fresh name is written, read, listed and deleted, outside of any job's folder.
+    ///
+    /// # Errors
+    /// What is wrong, with what to do about it: [`crate::ErrorKind::PermissionDenied`] for credentials,
+    /// [`crate::ErrorKind::InvalidInput`] for a wrong name or option, [`crate::ErrorKind::Unreachable`].
+    async fn probe(&self, access: Access) -> Result<()> {
+        let _ = access;
+        Ok(())
+    }
 
     /// Writes a small object in one step.
     async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<()>;

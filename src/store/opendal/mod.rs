@@ -1,4 +1,4 @@
-//! Any service that OpenDAL serves: memory today, S3 and HDFS by the same door later.
+//! Any service that OpenDAL serves: memory, and S3 with what [`s3`] adds.
 //!
 //! | icecore | OpenDAL |
 //! |---|---|
@@ -21,9 +21,14 @@
 //! An error that OpenDAL calls temporary, and only that or a rate limit, is retryable here. No call
 //! is repeated in this module.
 
+#[cfg(feature = "s3")]
+pub mod s3;
+
 use std::fmt;
 use std::ops::Range;
 
+use ::opendal::options::WriteOptions;
+#[cfg(feature = "memory")]
 use ::opendal::services::Memory;
 use ::opendal::{EntryMode, Operator};
 use async_trait::async_trait;
@@ -44,18 +49,34 @@ pub struct OpendalStore {
     operator: Operator,
     env: Env,
     name: String,
+    rules: Rules,
+}
+
+/// What differs between services.
+#[derive(Clone, Default)]
+struct Rules {
+    /// How large objects are written.
+    write: WriteOptions,
+    /// Whether to give an upload up whose closing failed. Not where a service may take that for a delete.
+    aborts_after_failed_close: bool,
 }
 
 impl OpendalStore {
+    #[cfg_attr(not(any(feature = "memory", feature = "s3")), allow(dead_code))]
+    fn new(operator: Operator, env: Env, name: String, rules: Rules) -> Self {
+        Self { operator, env, name, rules }
+    }
+
     /// An empty store in this process's memory. Every call makes another one; clones share theirs.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] if OpenDAL cannot make it.
+    #[cfg(feature = "memory")]
     pub fn memory(env: Env) -> Result<Self> {
         let operator = Operator::new(Memory::default()).map_err(|error| {
             Error::new(ErrorKind::Internal, "open a memory store", error.to_string()).with_source(error)
         })?;
-        Ok(Self { operator, env, name: "memory://".to_owned() })
+        Ok(Self::new(operator, env, "memory://".to_owned(), Rules::default()))
     }
 
     fn entry_path(operation: &'static str, text: &str) -> Result<Option<StorePath>> {
@@ -84,6 +105,15 @@ impl OpendalStore {
                 Err(error) => Err(error),
             },
         }
+    }
+
+    /// Asks for one page of the smallest listing: proof that the service knows us.
+    #[cfg(feature = "s3")]
+    async fn list_one(&self) -> Result<()> {
+        let fail = |error| failure("look at the store", &self.name, error);
+        let mut lister = self.operator.lister_with("/").limit(1).await.map_err(fail)?;
+        lister.next().await.transpose().map_err(fail)?;
+        Ok(())
     }
 
     async fn objects(&self, prefix: Option<StorePath>) -> Result<BoxStream<'_, Result<ObjectMeta>>> {
@@ -143,9 +173,11 @@ impl Store for OpendalStore {
     }
 
     async fn create(&self, path: &StorePath) -> Result<Box<dyn ObjectWriter>> {
-        let writer =
-            self.operator.writer(path.as_str()).await.map_err(|error| failure("create an object", path, error))?;
-        Ok(Box::new(OpendalWriter { writer: Some(writer), broken: false, path: path.clone(), env: self.env.clone() }))
+        let writer = self.operator.writer_options(path.as_str(), self.rules.write.clone()).await;
+        let writer = Some(writer.map_err(|error| failure("create an object", path, error))?);
+        let aborts_after_failed_close = self.rules.aborts_after_failed_close;
+        let (path, env) = (path.clone(), self.env.clone());
+        Ok(Box::new(OpendalWriter { writer, broken: false, aborts_after_failed_close, path, env }))
     }
 
     async fn read(&self, path: &StorePath, range: Range<u64>) -> Result<Bytes> {
@@ -164,7 +196,16 @@ impl Store for OpendalStore {
             Err(error) if error.kind() == ::opendal::ErrorKind::RangeNotSatisfied => {
                 return Err(shorter(path, &range).with_source(error));
             }
-            Err(error) => return Err(failure(operation, path, error)),
+            Err(error) => {
+                let error = failure(operation, path, error);
+                if error.kind() != ErrorKind::Io {
+                    return Err(error);
+                }
+                // A service may answer a range past the end with what there is, which OpenDAL takes for an answer
+                // that is wrong; the length tells.
+                let is_shorter = self.stat(path).await.is_ok_and(|object| object.size_bytes < range.end);
+                return Err(if is_shorter { shorter(path, &range).with_source(error) } else { error });
+            }
         };
         match u64::try_from(buffer.len()) {
             Ok(got) if got == length => Ok(buffer.to_bytes()),
@@ -234,6 +275,7 @@ struct OpendalWriter {
     writer: Option<::opendal::Writer>,
     /// A write failed or was dropped half-way: bytes may be missing, so `finish` must fail.
     broken: bool,
+    aborts_after_failed_close: bool,
     path: StorePath,
     env: Env,
 }
@@ -260,10 +302,17 @@ impl ObjectWriter for OpendalWriter {
         if self.broken {
             return Err(self.used_up());
         }
-        // Not aborted when closing fails: it may have landed (design 4.7), and a service may take
-        // an abort behind a close for a delete.
         let Some(mut writer) = self.writer.take() else { return Err(self.used_up()) };
-        writer.close().await.map_err(|error| failure("finish an object", &self.path, error))?;
+        if !self.aborts_after_failed_close {
+            // It may have landed (design 4.7), and a service may take an abort behind a close for a delete.
+            writer.close().await.map_err(|error| failure("finish an object", &self.path, error))?;
+            return Ok(());
+        }
+        // Put back first, so that dropping this future half-way aborts, too.
+        let writer = self.writer.insert(writer);
+        let closed = writer.close().await;
+        closed.map_err(|error| failure("finish an object", &self.path, error))?;
+        self.writer = None;
         Ok(())
     }
 
@@ -299,6 +348,10 @@ fn shorter(path: &StorePath, range: &Range<u64>) -> Error {
 
 /// OpenDAL's error as one of ours, with its verdict on trying again.
 fn failure(operation: &'static str, object: impl fmt::Display, error: ::opendal::Error) -> Error {
+    #[cfg(feature = "s3")]
+    if let Some(cause) = s3::Failure::cause_of(&error) {
+        return cause.into_error(operation).with_object(object).with_source(error);
+    }
     Error::new(kind_of(&error), operation, error.to_string()).with_object(object).with_source(error)
 }
 

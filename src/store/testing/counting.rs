@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::rule::Step;
 use crate::error::Result;
-use crate::store::{Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath, StoreRef};
+use crate::store::{Access, Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath, StoreRef};
 
 /// Bytes that went through a [`CountingStore`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,10 +63,10 @@ impl CountingStore {
         self.counts.lock().requests.get(&step).copied().unwrap_or(0)
     }
 
-    /// All calls but writes of a writer and objects of a listing: about what an object store bills.
+    /// All calls but probes, writes of a writer and objects of a listing: about what an object store bills.
     pub fn total_requests(&self) -> u64 {
         let counts = self.counts.lock();
-        let free = [Step::Write, Step::ListItem];
+        let free = [Step::Probe, Step::Write, Step::ListItem];
         counts.requests.iter().filter(|(step, _)| !free.contains(step)).map(|(_, count)| count).sum()
     }
 
@@ -100,6 +100,11 @@ impl Store for CountingStore {
 
     fn read_ahead(&self) -> ReadAhead {
         self.inner.read_ahead()
+    }
+
+    async fn probe(&self, access: Access) -> Result<()> {
+        self.count(Step::Probe);
+        self.inner.probe(access).await
     }
 
     async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<()> {

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use super::gate::{Barrier, Gate};
 use super::rule::{Fault, Rule, Step};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath, StoreRef};
+use crate::store::{Access, Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath, StoreRef};
 
 /// Wraps a store and injects faults. Give each party its own, over one shared store, to make one
 /// party fail or stop alone.
@@ -237,6 +237,11 @@ impl Store for FaultyStore {
 
     fn read_ahead(&self) -> ReadAhead {
         self.inner.read_ahead()
+    }
+
+    async fn probe(&self, access: Access) -> Result<()> {
+        let fate = self.core.meet(Step::Probe, None).await?;
+        fate.answer(Step::Probe, None, self.inner.probe(access).await).await
     }
 
     async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<()> {

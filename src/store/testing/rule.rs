@@ -7,6 +7,8 @@ use crate::store::StorePath;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Step {
+    /// [`Store::probe`](crate::store::Store::probe); it has no path.
+    Probe,
     /// [`Store::put`](crate::store::Store::put).
     Put,
     /// [`Store::create`](crate::store::Store::create).

@@ -1,0 +1,118 @@
+//! The command on S3: the same lines as on a folder, and clear words for what is wrong.
+
+mod cli_support;
+mod rocksfolder_support;
+mod s3_support;
+mod services;
+
+use std::process::{Command, Output};
+
+use cli_support::{copy_folder, scan};
+use rocksfolder_support::{db_bench, have_rocksdb_tools};
+use services::S3Address;
+
+const USAGE: i32 = 2;
+const NO_ROOM: i32 = 8;
+
+/// A place on the server, and the command working there.
+struct Bench<'a> {
+    s3: &'a S3Address,
+    store: String,
+    folder: tempfile::TempDir,
+}
+
+impl<'a> Bench<'a> {
+    fn new(s3: &'a S3Address, test: &str) -> Self {
+        let store = s3_support::url(s3, &services::fresh_prefix(test));
+        Self { s3, store, folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// `icecore` as a user runs it who has set the variables of AWS.
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_icecore"));
+        for variable in ["RUST_LOG", "AWS_PROFILE", "AWS_ENDPOINT_URL", "ICECORE_STORE_OPTIONS"] {
+            command.env_remove(variable);
+        }
+        command.args(line.split_whitespace()).current_dir(self.folder.path()).env("HOME", self.folder.path());
+        command.env("ICECORE_STORE", &self.store).env("ICECORE_JOB", "a");
+        command.env("AWS_ENDPOINT_URL_S3", self.s3.endpoint()).env("AWS_REGION", self.s3.region());
+        command.env("AWS_ACCESS_KEY_ID", self.s3.access_key()).env("AWS_SECRET_ACCESS_KEY", self.s3.secret_key());
+        command.env("AWS_EC2_METADATA_DISABLED", "true");
+        command
+    }
+
+    fn ok(&self, line: &str) -> String {
+        let output = self.command(line).output().unwrap();
+        assert!(output.status.success(), "icecore {line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// One line on stderr, and the code.
+fn failed(output: &Output, code: i32) -> String {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
+}
+
+#[test]
+fn a_database_is_snapshotted_listed_verified_restored_and_collected_on_s3() {
+    let Some(s3) = services::shared_s3() else { return };
+    if !have_rocksdb_tools("the command on S3") {
+        return;
+    }
+    let bench = Bench::new(s3, "cli");
+    let db = bench.folder.path().join("db");
+    assert!(db_bench(&db, &["--benchmarks=fillrandom", "--num=3000"]).status().unwrap().success());
+    bench.ok("snapshot db");
+    let as_it_was = bench.folder.path().join("as-it-was");
+    copy_folder(&db, &as_it_was);
+    let more = ["--benchmarks=overwrite", "--num=3000", "--use_existing_db=1"];
+    assert!(db_bench(&db, &more).status().unwrap().success());
+    let second = bench.ok("snapshot db --json");
+    assert!(second.contains("\"checkpoint\":2") || second.contains("\"checkpoint\": 2"), "{second}");
+
+    assert_eq!(bench.ok("list").lines().count(), 3);
+    bench.ok("verify --all");
+    bench.ok("restore 1 restored");
+    assert_eq!(scan(&bench.folder.path().join("restored")), scan(&as_it_was));
+    bench.ok("drop 1");
+    bench.ok("gc");
+    assert_eq!(bench.ok("list").lines().count(), 2);
+    bench.ok("restore latest newest");
+    assert_eq!(scan(&bench.folder.path().join("newest")), scan(&db));
+}
+
+#[test]
+fn what_is_wrong_with_keys_and_names_is_said_and_the_store_is_not_called_empty() {
+    let Some(s3) = services::shared_s3() else { return };
+    let bench = Bench::new(s3, "cli-wrong");
+    for line in ["list", "restore latest x", "gc", "verify"] {
+        let said = failed(&bench.command(line).env("AWS_ACCESS_KEY_ID", "AKIAWRONG").output().unwrap(), NO_ROOM);
+        assert!(said.contains("AWS_ACCESS_KEY_ID"), "{said}");
+        let said = failed(&bench.command(line).env("AWS_SECRET_ACCESS_KEY", "geheim").output().unwrap(), NO_ROOM);
+        assert!(said.contains("AWS_SECRET_ACCESS_KEY") && !said.contains("geheim"), "{said}");
+    }
+    let said = failed(&bench.command("list --store s3://no-such-bucket/x").output().unwrap(), USAGE);
+    assert!(said.contains("NoSuchBucket"), "{said}");
+    let said = failed(&bench.command("list").env_remove("AWS_SECRET_ACCESS_KEY").output().unwrap(), NO_ROOM);
+    assert!(said.contains("no AWS credentials were found"), "{said}");
+    let said = failed(&bench.command("list --store-option endpoint=http://127.0.0.1:1").output().unwrap(), 1);
+    assert!(said.contains("cannot be reached"), "{said}");
+}
+
+#[test]
+fn options_are_given_on_the_line_or_as_a_list() {
+    let Some(s3) = services::shared_s3() else { return };
+    let bench = Bench::new(s3, "cli-options");
+    let said = failed(&bench.command("--store-option regoin=x list").output().unwrap(), USAGE);
+    assert!(said.contains("regoin") && said.contains("part-size"), "{said}");
+    // The line wins over the list, and a job that is not there is not found: so both were read.
+    let line = format!("list --store-option endpoint={} --store-option part-size=16MiB", s3.endpoint());
+    let list = "endpoint=http://127.0.0.1:1,connect-timeout=1s";
+    let output = bench.command(&line).env("ICECORE_STORE_OPTIONS", list).output().unwrap();
+    failed(&output, 6);
+    let output = bench.command("list").env("ICECORE_STORE_OPTIONS", list).output().unwrap();
+    failed(&output, 1);
+}
