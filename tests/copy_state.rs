@@ -29,7 +29,7 @@ async fn copy(cluster: &Cluster, target: &StoreRef) -> u64 {
     let owner = Coordinator::start(target.clone(), job, vec![], env.clone(), options, vec![]).await.unwrap();
     let chosen: Vec<_> = source.view.checkpoints.keys().copied().collect();
     let options = CopyOptions::default();
-    let plan = CopyPlan::new(&source.view, &chosen, &owner.view().await, &options).unwrap();
+    let plan = CopyPlan::new(&source.view, &chosen, &owner.view(), &options).unwrap();
     let mut never = futures::future::pending();
     let report = copy_checkpoints(&env, &source, &plan, &owner, &options, &NoProgress, &mut never).await;
     owner.end().await.unwrap();

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use icecore::env::Env;
-use icecore::store::testing::CountingStore;
-use icecore::store::{OpendalStore, RateLimiter, RateLimits, StorePath, StoreRef};
+use icecore::store::testing::{CountingStore, Step};
+use icecore::store::{Access, OpendalStore, RateLimiter, RateLimits, StorePath, StoreRef};
 
 const MIB: usize = 1 << 20;
 
@@ -56,6 +56,13 @@ async fn stream(store: StoreRef, name: &str, mib: usize, piece: usize) {
         left -= length;
     }
     writer.finish().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_is_handed_on() {
+    let bench = bench(Some(1), Some(1));
+    bench.store.probe(Access::Change).await.unwrap();
+    assert_eq!(bench.counting.requests(Step::Probe), 1);
 }
 
 #[tokio::test(start_paused = true)]

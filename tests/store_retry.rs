@@ -11,8 +11,8 @@ use futures::TryStreamExt as _;
 use icecore::env::Env;
 use icecore::store::testing::{CountingStore, Fault, FaultyStore, Rule, Step, conformance};
 use icecore::store::{
-    LocalStore, OpendalStore, RateLimitedStore, RateLimiter, RateLimits, ReadAhead, RetryPolicy, RetryingStore, Store,
-    StorePath, StoreRef,
+    Access, LocalStore, OpendalStore, RateLimitedStore, RateLimiter, RateLimits, ReadAhead, RetryPolicy, RetryingStore,
+    Store, StorePath, StoreRef,
 };
 use icecore::transfer::{NoProgress, StoredFile, download, verify_object};
 use icecore::{Error, ErrorKind, Result};
@@ -84,6 +84,21 @@ async fn whatever_only_looks_is_repeated_on_every_error_that_may_pass() {
         assert_eq!(bench.listed().await.unwrap(), ["a/x", "a/y"]);
         assert_eq!(bench.faulty.fired(), 12, "{kind}");
         assert!(bench.passed() > RetryPolicy::REQUESTS.first_wait, "nobody waited");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_is_handed_on_and_repeated_unless_nobody_is_there() {
+    for (kind, attempts) in [
+        (ErrorKind::Temporary, 2),
+        (ErrorKind::RateLimited, 2),
+        (ErrorKind::Unreachable, 1),
+        (ErrorKind::PermissionDenied, 1),
+    ] {
+        let bench = bench();
+        bench.inject(Rule::on(Step::Probe), Fault::Fail(kind));
+        assert_eq!(bench.store.probe(Access::Change).await.is_ok(), attempts == 2, "{kind}");
+        assert_eq!(bench.counting.requests(Step::Probe), attempts, "{kind}");
     }
 }
 

@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 
-use super::{Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath, StoreRef, UnnamedWriter};
+use super::{Access, Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath, StoreRef, UnnamedWriter};
 use crate::env::Env;
 use crate::error::Result;
 
@@ -138,6 +138,10 @@ impl Store for RateLimitedStore {
             Some(_) => ReadAhead { request_bytes: inner.request_bytes.min(PIECE_BYTES as u64), ..inner },
             None => inner,
         }
+    }
+
+    async fn probe(&self, access: Access) -> Result<()> {
+        self.inner.probe(access).await
     }
 
     async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<()> {

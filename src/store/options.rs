@@ -21,7 +21,7 @@ pub struct OptionSpec {
 /// Options of a store, as `key=value` pairs. Values never appear in `Debug` output or errors, because some are
 /// secrets; keys do.
 ///
-/// A flag is `true` or `false`. A size is a number of bytes, or one with `KiB`, `MiB` or `GiB` behind it. A
+/// A flag is `true` or `false`. A size is read by [`super::parse_size`]: `4096`, `10M`, `1.5MiB`. A
 /// duration is a number with `ms`, `s`, `m` or `h` behind it.
 ///
 /// ```
@@ -144,8 +144,7 @@ impl StoreOptions {
     /// [`crate::ErrorKind::InvalidInput`] for anything else.
     pub fn size_bytes(&self, key: &str, bounds: RangeInclusive<u64>) -> Result<Option<u64>> {
         let Some(value) = self.text(key)? else { return Ok(None) };
-        let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)];
-        let size = scaled(value, &units).filter(|size| bounds.contains(size));
+        let size = super::parse_size(value).ok().filter(|size| bounds.contains(size));
         let advice = || format!("give bytes from {} to {}, such as 16MiB", bounds.start(), bounds.end());
         size.map(Some).ok_or_else(|| invalid(key, "it is no such size", &advice()))
     }
@@ -223,8 +222,8 @@ mod tests {
         let size = |text: &str| of(&format!("k={text}")).size_bytes("k", 10..=1 << 40);
         assert_eq!(size("64").unwrap(), Some(64));
         assert_eq!(size("8MiB").unwrap(), Some(8 << 20));
-        assert_eq!(size("2 GiB").unwrap(), Some(2 << 30));
-        for bad in ["", "9", "MiB", "8MB", "-8MiB", "8.5MiB", "99999999999999GiB", "2048GiB"] {
+        assert_eq!(size("1.5GiB").unwrap(), Some(3 << 29));
+        for bad in ["", "9", "MiB", "8 MiB", "-8MiB", "8Mib", "99999999999999GiB", "2048GiB"] {
             assert_eq!(size(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad:?}");
         }
         let bounds = Duration::from_millis(1)..=Duration::from_secs(3600);

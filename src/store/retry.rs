@@ -6,7 +6,8 @@
 //! | call | repeated |
 //! |---|---|
 //! | `read`, `open_file`, `stat`, `list`, `list_children` | on every error that may pass. A listing that breaks goes on behind the last path it gave |
-//! | `delete` | likewise, for those paths that failed. A delete that lands twice hits nothing new |
+//! | `probe` | on errors that may pass, but not on [`ErrorKind::Unreachable`]: that is more often a wrong name than a restart, and somebody waits. Each attempt writes a fresh name |
+//! | `delete` | on every error that may pass, for those paths that failed. A delete that lands twice hits nothing new |
 //! | `put`, `create` | only if the store certainly did nothing: [`ErrorKind::RateLimited`], [`ErrorKind::Unreachable`] |
 //! | `write`, `finish` of a writer | never here |
 //! | `create_unnamed`, `remove_unfinished` | never here |
@@ -31,7 +32,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
 use super::backoff::{Backoff, Retries, RetryPolicy};
-use super::{Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath, StoreRef, UnnamedWriter};
+use super::{Access, Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath, StoreRef, UnnamedWriter};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -62,6 +63,16 @@ impl Store for RetryingStore {
 
     fn read_ahead(&self) -> ReadAhead {
         self.inner.read_ahead()
+    }
+
+    async fn probe(&self, access: Access) -> Result<()> {
+        let mut backoff = self.retries.begin();
+        loop {
+            match self.inner.probe(access).await {
+                Err(error) if error.kind() != ErrorKind::Unreachable => backoff.after(error).await?,
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn put(&self, path: &StorePath, bytes: Bytes) -> Result<()> {

@@ -161,7 +161,7 @@ async fn what_the_owner_drops_while_it_is_copied_is_gone_and_not_damaged() {
     let options = CopyOptions::default();
     let target = pair.target.coordinator(2, crate::pair::keep_all()).await;
     let chosen = crate::pair::all(&source.view);
-    let plan = icecore::copy::CopyPlan::new(&source.view, &chosen, &target.view().await, &options).unwrap();
+    let plan = icecore::copy::CopyPlan::new(&source.view, &chosen, &target.view(), &options).unwrap();
     let mut never = futures::future::pending();
     let progress = icecore::transfer::NoProgress;
     let report = icecore::copy::copy_checkpoints(&env, &source, &plan, &target, &options, &progress, &mut never).await;

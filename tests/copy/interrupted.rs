@@ -178,7 +178,7 @@ async fn one_that_is_told_to_stop_gives_up_files_under_way_and_can_be_repeated()
     let target = pair.target.coordinator(2, keep_all()).await;
     let options =
         CopyOptions { limits: TransferLimits { parallelism: 1, small_parallelism: 1 }, ..CopyOptions::default() };
-    let plan = CopyPlan::new(&source.view, &all(&source.view), &target.view().await, &options).unwrap();
+    let plan = CopyPlan::new(&source.view, &all(&source.view), &target.view(), &options).unwrap();
     // Held for ever: only the stop ends it.
     let gate = pair.target.store.park(Rule::on(Step::Put).path_contains("shared/").nth(2));
     let mut stop = async {
@@ -195,7 +195,7 @@ async fn one_that_is_told_to_stop_gives_up_files_under_way_and_can_be_repeated()
     // The tenure goes on, and nothing is in flight in it.
     target.check().unwrap();
     pair.target.assert_exact("stopped").await;
-    let plan = CopyPlan::new(&source.view, &all(&source.view), &target.view().await, &options).unwrap();
+    let plan = CopyPlan::new(&source.view, &all(&source.view), &target.view(), &options).unwrap();
     // This tenure has begun checkpoint 1, so it has to take another number for it (R2).
     let mut never = futures::future::pending();
     let report = copy_checkpoints(env, &source, &plan, &target, &options, &NoProgress, &mut never).await;
@@ -212,7 +212,7 @@ async fn a_commit_under_way_is_waited_for_when_it_is_told_to_stop() {
     let source = pair.copy_source().await;
     let target = pair.target.coordinator(2, keep_all()).await;
     let options = CopyOptions::default();
-    let plan = CopyPlan::new(&source.view, &all(&source.view), &target.view().await, &options).unwrap();
+    let plan = CopyPlan::new(&source.view, &all(&source.view), &target.view(), &options).unwrap();
     let gate = pair.target.store.park_after(Rule::on(Step::Put).path_ends_with("_metadata"));
     let mut stop = async {
         gate.reached().await;

@@ -96,7 +96,7 @@ async fn another_job_s_state_is_not_mixed_with_unless_asked() {
     assert!(plan.steps.iter().all(|step| step.verdict == refused), "{plan}");
     let options = CopyOptions { on_top: true, ..CopyOptions::default() };
     let owner = start().await.unwrap();
-    let plan = CopyPlan::new(&source.view, &all(&source.view), &owner.view().await, &options).unwrap();
+    let plan = CopyPlan::new(&source.view, &all(&source.view), &owner.view(), &options).unwrap();
     let mut never = futures::future::pending();
     let env = &pair.target.env;
     let report = icecore::copy::copy_checkpoints(env, &source, &plan, &owner, &options, &NoProgress, &mut never).await;
@@ -112,7 +112,7 @@ async fn a_copy_under_another_job_id_is_the_same_state() {
     let (store, env) = (pair.target.store.clone() as StoreRef, pair.target.env.clone());
     let owner = Coordinator::start(store.clone(), job_id("k"), vec![], env.clone(), keep_all(), vec![]).await.unwrap();
     let options = CopyOptions::default();
-    let plan = CopyPlan::new(&source.view, &all(&source.view), &owner.view().await, &options).unwrap();
+    let plan = CopyPlan::new(&source.view, &all(&source.view), &owner.view(), &options).unwrap();
     let mut never = futures::future::pending();
     let report = icecore::copy::copy_checkpoints(&env, &source, &plan, &owner, &options, &NoProgress, &mut never).await;
     assert_eq!(report.copied.len(), 3, "{report:?}");

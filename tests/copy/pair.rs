@@ -97,7 +97,7 @@ impl Pair {
         let source = self.copy_source().await;
         let env = &self.target.env;
         let coordinator = Coordinator::start(store, job(), vec![], env.clone(), keep_all(), vec![]).await?;
-        let plan = CopyPlan::new(&source.view, &all(&source.view), &coordinator.view().await, options)?;
+        let plan = CopyPlan::new(&source.view, &all(&source.view), &coordinator.view(), options)?;
         let mut never = futures::future::pending();
         let report = copy_checkpoints(env, &source, &plan, &coordinator, options, &NoProgress, &mut never).await;
         let _ = coordinator.collect(SweepScope::Records, false).await;

@@ -2,6 +2,8 @@
 //!
 //! The counts are of the whole process: measure in a program of one test.
 
+#![allow(dead_code)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 

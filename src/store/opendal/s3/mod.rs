@@ -43,7 +43,9 @@ use self::writer::Writing;
 use super::{OpendalStore, Rules};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{Access, Child, MAX_PATH_BYTES, ObjectMeta, ObjectWriter, Store, StoreOptions, StorePath};
+use crate::store::{
+    Access, Child, MAX_PATH_BYTES, ObjectMeta, ObjectWriter, ReadAhead, Store, StoreOptions, StorePath,
+};
 
 pub(super) use self::failure::Failure;
 pub use self::settings::{DEFAULT_PART_BYTES, DEFAULT_UPLOAD_PARALLELISM, S3_OPTIONS};
@@ -252,6 +254,10 @@ impl fmt::Debug for S3Store {
 impl Store for S3Store {
     fn describe(&self) -> String {
         self.name.clone()
+    }
+
+    fn read_ahead(&self) -> ReadAhead {
+        ReadAhead::FAR
     }
 
     /// Read-only: one page of a listing. It needs the bucket, the endpoint, the keys and the right to list, without
