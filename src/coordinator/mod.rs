@@ -40,5 +40,5 @@ pub use import::Import;
 pub use listener::CheckpointListener;
 pub use options::{CoordinatorOptions, MAX_CONCURRENT_CHECKPOINTS, OperatorDescription};
 pub use requests::{MAX_DONE_REQUESTS, MAX_REQUESTED_CHECKPOINTS, MAX_REQUESTED_OBJECTS, Wish};
-pub use retention::{Candidate, KeptBecause, MAX_RETAINED_CHECKPOINTS, RetentionPlan, RetentionPolicy};
+pub use retention::{Candidate, KeptBecause, RetentionPlan, RetentionPolicy};
 pub use supervisor::{KeptUp, Supervisor};

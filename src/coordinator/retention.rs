@@ -10,13 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::layout::CheckpointFolder;
-use crate::metadata::limits::MAX_CONTROL_CHECKPOINTS;
-
-/// The most checkpoints that a policy may keep: half of what one claim can adopt, so that pinned ones,
-/// and those whose deletion had to wait, have room beside them.
-pub const MAX_RETAINED_CHECKPOINTS: usize = MAX_CONTROL_CHECKPOINTS / 2;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -45,22 +40,14 @@ impl Default for RetentionPolicy {
 }
 
 impl RetentionPolicy {
-    /// Refuses a policy that would keep nothing, or more than a claim can adopt: the job could not be
-    /// claimed again, nor anything of it dropped.
+    /// Refuses a policy that would keep nothing.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::InvalidInput`] if all numbers are 0; [`crate::ErrorKind::LimitExceeded`] if
-    /// together they are more than [`MAX_RETAINED_CHECKPOINTS`].
+    /// [`crate::ErrorKind::InvalidInput`] if all numbers are 0.
     pub fn check(&self) -> Result<()> {
         if *self == (Self { last: 0, hourly: 0, daily: 0, weekly: 0 }) {
             return Err(Error::invalid("check the retention policy", "it keeps no checkpoint")
                 .with_advice("keep at least one, for example --keep-last 1"));
-        }
-        let kept = [self.last, self.hourly, self.daily, self.weekly].into_iter().map(u64::from).sum::<u64>();
-        if kept > MAX_RETAINED_CHECKPOINTS as u64 {
-            let message = format!("it keeps up to {kept} checkpoints; at most {MAX_RETAINED_CHECKPOINTS} are allowed");
-            return Err(Error::new(ErrorKind::LimitExceeded, "check the retention policy", message)
-                .with_advice("keep fewer, for example by hour, day and week instead of the last ones"));
         }
         Ok(())
     }
@@ -200,16 +187,6 @@ mod tests {
         let none = RetentionPolicy { last: 0, hourly: 0, daily: 0, weekly: 0 };
         assert_eq!(kept(&RetentionPlan::new(none, &all)), [5]);
         assert!(none.check().is_err());
-    }
-
-    #[test]
-    fn a_policy_keeps_no_more_than_the_next_claim_can_adopt() {
-        let keep = |last, weekly| RetentionPolicy { last, hourly: 0, daily: 0, weekly }.check();
-        let most = MAX_RETAINED_CHECKPOINTS as u32;
-        assert!(keep(most, 0).is_ok());
-        for (last, weekly) in [(most, 1), (u32::MAX, u32::MAX)] {
-            assert_eq!(keep(last, weekly).unwrap_err().kind(), ErrorKind::LimitExceeded);
-        }
     }
 
     #[test]
