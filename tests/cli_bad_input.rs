@@ -248,7 +248,7 @@ fn what_does_not_exist_is_named_with_what_does() {
     bench.fails("restore 2 target --subtask 7", NOT_FOUND);
     bench.fails("list --job other", NOT_FOUND);
     bench.fails("why nothing-by-that-name", NOT_FOUND);
-    bench.fails("list --store s3://bucket/x", UNSUPPORTED);
+    bench.fails("list --store hdfs://host:8020/x", UNSUPPORTED);
     bench.fails("retain", USAGE);
     bench.fails("retain --keep-last 0", USAGE);
     bench.fails("frobnicate", USAGE);
