@@ -28,7 +28,7 @@ pub struct OptionSpec {
 /// use icecore::store::StoreOptions;
 /// let options = StoreOptions::new().with("region", "eu-west-1").with("part-size", "16MiB");
 /// assert_eq!(options.size_bytes("part-size", 0..=u64::MAX)?, Some(16 << 20));
-/// # icecore::Result::Ok(())
+/// # Ok::<(), icecore::Error>(())
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StoreOptions {

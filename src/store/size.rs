@@ -26,7 +26,7 @@ const MAX_DECIMALS: usize = 9;
 /// use icecore::store::parse_size;
 /// assert_eq!(parse_size("10M")?, 10_000_000);
 /// assert_eq!(parse_size("1.5MiB")?, 3 << 19);
-/// # icecore::Result::Ok(())
+/// # Ok::<(), icecore::Error>(())
 /// ```
 ///
 /// # Errors
