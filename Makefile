@@ -7,7 +7,7 @@ FEATURES := rocksdb,memory,s3,cli,test-support
 # Everything a build needs: see scripts/setup. It installs what is missing, or says how.
 READY = eval "$$(scripts/setup)"
 CACHE := $(or $(ICECORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/icecore)
-BUILDING = echo "building icecore and its dependencies: about 6 minutes on 2 cores the first time, seconds later" >&2
+BUILDING = echo "building icecore and its dependencies: about 10 minutes on 2 cores the first time, seconds later" >&2
 
 .PHONY: help demo test test-long test-quick examples lint doc fuzz bench release services
 
