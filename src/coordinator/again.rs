@@ -57,7 +57,6 @@ impl Coordinator {
         // Nothing is committed under the first, so what is undecided is all there.
         let _no_commit = self.commits.lock().await;
         let _no_plan = self.plans.lock().await;
-        let view = self.counting.now();
         let refuse = |why: &str| Err(Error::invalid(CLAIM_AGAIN, why).with_object(self.layout.root()));
         if self.tenure.over().is_none() {
             return refuse("the tenure is not over");
@@ -74,9 +73,9 @@ impl Coordinator {
         let (options, listeners) = (self.options.clone(), self.listeners.clone());
         let next = Self::begin_tenure(store, env, options, listeners, operators, claimed).await?;
         self.hand_over(&next, &adopted);
-        let is_theirs =
-            |folder: &CheckpointFolder| folder.epoch != self.tenure.epoch() && !view.checkpoints.contains_key(folder);
-        let restore_first = adopted.iter().any(is_theirs);
+        // Those of earlier epochs were all adopted by this tenure's own start, or never counted; which of them
+        // it meant to drop since, the store need not show.
+        let restore_first = adopted.iter().any(|folder| folder.epoch > self.tenure.epoch());
         tracing::info!(job = %self.layout.job(), %epoch, restore_first, "the job was claimed again");
         Ok(ClaimedAgain { coordinator: next, restore_first })
     }

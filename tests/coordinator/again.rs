@@ -218,6 +218,23 @@ async fn tasks_are_restored_first_if_another_owner_took_checkpoints() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_whose_drop_never_reached_the_store_is_no_other_owners() {
+    let world = World::new();
+    // Both are of an earlier process.
+    let before = Engine::start(&world, keep(9)).await;
+    let dropped = before.checkpoint().await;
+    before.checkpoint().await;
+    let engine = Engine::start(&world, keep(9)).await;
+    world.store.inject(Rule::on(Step::Put).path_contains("/condemned/"), Fault::Fail(ErrorKind::Temporary)).unwrap();
+    engine.coordinator().drop_checkpoints(&asked(dropped), false).await.unwrap_err();
+    assert_eq!(engine.coordinator().completed().len(), 1);
+    take_over(&world).await;
+    engine.failed_checkpoint().await;
+    assert_eq!(engine.supervisor.keep_up().await.unwrap(), GOES_ON, "the tasks have what is newer than both");
+    assert_eq!(engine.coordinator().completed().len(), 2, "nobody condemned it");
+}
+
+#[tokio::test]
 async fn what_another_owner_dropped_is_told_to_be_subsumed() {
     let world = World::new();
     let engine = Engine::start(&world, keep(9)).await;
