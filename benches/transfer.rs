@@ -24,57 +24,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use icecore::env::Env;
-use icecore::layout::{
-    CheckpointFolder, CheckpointId, ContentHash, Epoch, FileKind, JobId, JobLayout, OperatorId, SubtaskName, Uid,
-};
-use icecore::metadata::{Backend, CheckpointKind, CheckpointMetadata, FileEntry};
-use icecore::registry::Registry;
-use icecore::restore::{Checkpoint, FetchOptions, restore_folder};
-use icecore::snapshot::{
-    FileSource, Known, LocalFile, LocalSnapshot, Placing, RegistryBroker, Snapshotter, SnapshotterOptions, Trigger,
-};
-use icecore::store::{LocalStore, StorePath, StoreRef};
-use icecore::transfer::{SMALL_FILE_BYTES, TransferLimits};
+use icecore::layout::ContentHash;
+use icecore::metadata::FileEntry;
+use icecore::store::{LocalStore, StoreRef};
 use sha2::{Digest as _, Sha256};
 use support::Samples;
 use support::chart::BarChart;
+use support::moving::{Corpus, restore, upload};
 use tokio::runtime::Runtime;
 
 const LARGE_FILE_BYTES: usize = 64 << 20;
 const TINY_FILE_BYTES: usize = 64 << 10;
 const COPY_BUFFER_BYTES: usize = 1 << 20;
-
-/// Files to move, by name.
-struct Corpus {
-    label: &'static str,
-    folder: PathBuf,
-    names: Vec<String>,
-    file_bytes: usize,
-}
-
-impl Corpus {
-    fn make(label: &'static str, folder: PathBuf, files: usize, file_bytes: usize) -> Self {
-        fs::create_dir(&folder).unwrap();
-        let mut names = Vec::new();
-        for number in 0..files {
-            let name = format!("{number:06}.sst");
-            fs::write(folder.join(&name), support::noise(number as u64, file_bytes)).unwrap();
-            names.push(name);
-        }
-        File::open(&folder).unwrap().sync_all().unwrap();
-        Self { label, folder, names, file_bytes }
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.names.len() * self.file_bytes
-    }
-
-    /// How many of these files icecore moves at once.
-    fn parallelism(&self) -> usize {
-        let limits = TransferLimits::default();
-        if self.file_bytes as u64 <= SMALL_FILE_BYTES { limits.small_parallelism } else { limits.parallelism }
-    }
-}
 
 /// One pass: read, hash, write, sync.
 fn copy_in_one_pass(from: &Path, to: &Path, buffer: &mut [u8]) -> ContentHash {
@@ -137,86 +98,6 @@ struct Uploaded {
     files: Vec<FileEntry>,
 }
 
-const EPOCH: Epoch = Epoch { counter: 1, uid: Uid(1) };
-
-fn upload(runtime: &Runtime, corpus: &Corpus, root: &Path) -> (Duration, Uploaded) {
-    runtime.block_on(async {
-        let env = Env::system().unwrap();
-        let store: StoreRef = Arc::new(LocalStore::open(root, env.clone()).unwrap());
-        let layout = JobLayout::new(JobId::new("bench").unwrap()).unwrap();
-        let registry = Registry::new();
-        registry.begin_pending(CheckpointId(1)).unwrap();
-        let broker = Arc::new(RegistryBroker::new(registry, layout.clone(), env.clone()));
-        let subtask = SubtaskName { operator: OperatorId::new("op").unwrap(), index: 0 };
-        let limits = TransferLimits::default();
-        let options = SnapshotterOptions { limits, ..SnapshotterOptions::default() };
-        let snapshotter = Snapshotter::new(subtask, Arc::clone(&store), env, broker, options);
-        let snapshot = LocalSnapshot {
-            backend: Backend::RocksDb,
-            key_groups: None,
-            states: Vec::new(),
-            files: corpus.names.iter().map(|name| local_file(corpus, name)).collect(),
-            prepare: None,
-            sync_us: 0,
-            hold: None,
-        };
-        let folder = CheckpointFolder { checkpoint: CheckpointId(1), epoch: EPOCH };
-        let trigger = Trigger {
-            checkpoint: CheckpointId(1),
-            epoch: EPOCH,
-            generation: 0,
-            kind: CheckpointKind::Incremental,
-            base: None,
-            distrusted: Arc::default(),
-            folder: layout.checkpoint(folder).unwrap(),
-            triggered_at_unix_ms: 0,
-        };
-        let start = Instant::now();
-        let handle = snapshotter.upload(&trigger, snapshot).await.unwrap();
-        let time = start.elapsed();
-        assert_eq!(handle.stats.uploaded_bytes, corpus.size_bytes() as u64);
-        (time, Uploaded { store, root: root.to_path_buf(), files: handle.added })
-    })
-}
-
-fn local_file(corpus: &Corpus, name: &str) -> LocalFile {
-    LocalFile {
-        local_name: StorePath::new(name).unwrap(),
-        kind: FileKind::Sst,
-        source: FileSource::Path { path: corpus.folder.join(name), size_bytes: corpus.file_bytes as u64 },
-        placing: Placing::Shared,
-        known: Known::No,
-        key_groups: None,
-        table: None,
-    }
-}
-
-fn restore(runtime: &Runtime, uploaded: &Uploaded, target: &Path) -> Duration {
-    let metadata = CheckpointMetadata {
-        job: JobId::new("bench").unwrap(),
-        checkpoint: CheckpointId(1),
-        epoch: EPOCH,
-        kind: CheckpointKind::Incremental,
-        triggered_at_unix_ms: 0,
-        max_parallelism: 128,
-        writer: "bench".to_owned(),
-        origin: None,
-        operators: Vec::new(),
-        sources: Vec::new(),
-        properties: Default::default(),
-    };
-    let checkpoint = Checkpoint { store: Arc::clone(&uploaded.store), folder: None, metadata: Arc::new(metadata) };
-    let options = FetchOptions::default();
-    let time = runtime.block_on(async {
-        let env = Env::system().unwrap();
-        let start = Instant::now();
-        restore_folder(&env, &checkpoint, &uploaded.files, target, &options).await.unwrap();
-        start.elapsed()
-    });
-    fs::remove_dir_all(target).unwrap();
-    time
-}
-
 const SIDES: [&str; 6] = [
     "one pass, parallel",
     "one pass, 1 thread",
@@ -244,11 +125,16 @@ fn run_side(
             if let Some(old) = last.take() {
                 fs::remove_dir_all(&old.root).unwrap();
             }
-            let (time, uploaded) = upload(runtime, corpus, &work.join("store"));
-            *last = Some(uploaded);
+            let root = work.join("store");
+            let store: StoreRef = Arc::new(LocalStore::open(&root, Env::system().unwrap()).unwrap());
+            let (time, files) = upload(runtime, corpus, &store, "bench");
+            *last = Some(Uploaded { store, root, files });
             time
         }
-        _ => restore(runtime, last.as_ref().unwrap(), &target),
+        _ => {
+            let Uploaded { store, files, .. } = last.as_ref().unwrap();
+            restore(runtime, store, files, &target)
+        }
     }
 }
 

@@ -17,6 +17,8 @@ use icecore::gc::SweepScope;
 use icecore::layout::{JobId, OperatorId, SubtaskName};
 use icecore::metadata::CheckpointKind;
 use icecore::snapshot::{Snapshotter, SnapshotterOptions};
+use icecore::store::StoreRef;
+use icecore::store::testing::{FaultyStore, Rule, Step};
 use icecore::task::{FolderOptions, freeze_folder};
 use rocksfolder_support::{db_bench, have_rocksdb_tools};
 
@@ -126,10 +128,14 @@ struct Owner {
 
 impl Owner {
     fn of(bench: &Bench) -> Self {
+        Self::on(|| local_store(&bench.store()))
+    }
+
+    fn on(store: impl FnOnce() -> StoreRef) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let coordinator = runtime.block_on(async {
             let options = CoordinatorOptions { holder: "the engine".to_owned(), ..CoordinatorOptions::default() };
-            let (store, job) = (local_store(&bench.store()), JobId::new(JOB).unwrap());
+            let (store, job) = (store(), JobId::new(JOB).unwrap());
             Coordinator::start(store, job, vec![], Env::system().unwrap(), options, vec![]).await.unwrap()
         });
         Self { runtime, coordinator: Arc::new(coordinator) }
@@ -179,6 +185,30 @@ fn a_living_owner_does_what_commands_ask_and_is_not_fenced() {
     // The same epoch all along, and it goes on working.
     assert_eq!(bench.view().epochs.living_owner(), Some(epoch));
     owner.runtime.block_on(owner.coordinator.collect(SweepScope::Everything, false)).unwrap();
+}
+
+#[test]
+fn an_owner_that_takes_longer_than_the_wait_is_not_fenced_while_it_says_that_it_is_alive() {
+    let Some((bench, _)) = three_checkpoints("a busy owner") else { return };
+    let mut faulty = None;
+    let owner = Owner::on(|| {
+        let store = FaultyStore::new(local_store(&bench.store()));
+        faulty = Some(Arc::clone(&store));
+        store
+    });
+    let gate = faulty.unwrap().park(Rule::on(Step::Put).path_contains("/condemned/"));
+    owner.serve();
+    let child = bench.command("drop 1 --wait 2").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    owner.runtime.block_on(gate.reached());
+    // Twice the wait, and then some.
+    std::thread::sleep(Duration::from_secs(6));
+    gate.release();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("alive") && !said.contains("this fences"), "{said}");
+    assert_eq!(numbers(&bench), [2, 3]);
+    assert_eq!(bench.view().epochs.living_owner(), Some(owner.coordinator.epoch()));
 }
 
 fn index_of(bench: &Bench, checkpoint: u64) -> std::path::PathBuf {

@@ -1,8 +1,9 @@
-//! What the benches share: repeated measurements, incompressible bytes, and charts.
+//! What the benches share: repeated measurements, incompressible bytes, files to move, and charts.
 
 #![allow(dead_code)]
 
 pub mod chart;
+pub mod moving;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -62,7 +62,9 @@ export_addresses() {
       ICECORE_TEST_S3_REGION=${server[s3.region]} ICECORE_TEST_S3_ACCESS_KEY=${server[s3.access_key]} \
       ICECORE_TEST_S3_SECRET_KEY=${server[s3.secret_key]}
   fi
-  [ -z "${server[hdfs.url]:-}" ] || export ICECORE_TEST_HDFS=${server[hdfs.url]} ICECORE_TEST_HDFS_CONFIGURATION=${server[hdfs.configuration]}
+  [ -z "${server[hdfs.url]:-}" ] || export ICECORE_TEST_HDFS=${server[hdfs.url]} ICECORE_TEST_HDFS_CONFIGURATION=${server[hdfs.configuration]} \
+    ICECORE_TEST_HDFS_JARS=$hadoop/lib
+  [ ! -e "$s5cmd" ] || export ICECORE_TEST_S5CMD=$s5cmd
 }
 
 run() { # [s3] [hdfs] -- COMMAND...

@@ -1,8 +1,8 @@
 //! Changing a job: ask the owner that lives, or become the owner (M1-M3 of `docs/protocol.md`).
 //!
 //! A job whose newest epoch has ended is claimed at once. Otherwise its owner may be alive: it is
-//! asked and given time. One that does not answer is fenced, and so is, at once, one that
-//! `--take-over` names; the user is told whom that hits. Being wrong about that costs the fenced
+//! asked and given time, and asked whether it is alive if that time was not enough. One that answers
+//! neither is fenced, and so is, at once, one that `--take-over` names; the user is told whom that hits. Being wrong about that costs the fenced
 //! owner its tenure and nobody a checkpoint: fencing, not this politeness, keeps the job sound (I4).
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::gc::SweepScope;
 use crate::layout::Epoch;
 use crate::metadata::{Claim, ControlRecord, Outcome};
 use crate::ownership::Epochs;
-use crate::ownership::requests::{POLL_INTERVAL_MS, ask, wait_for_answer};
+use crate::ownership::requests::{Asked, POLL_INTERVAL_MS, ask, wait_for_answer};
 
 /// A checkpoint taken by a command has no time-out of its own: whoever started it can stop it.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
@@ -100,7 +100,7 @@ async fn ask_owner(place: &Place, job: &Job, wish: &Wish, args: OwnerArgs) -> Re
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        match wait_for_answer(store, layout, env, &asked, Duration::from_secs(args.wait)).await {
+        match wait_while_alive(place, job, wish, &asked, args).await {
             Ok(Outcome::Done(text)) => return Ok(Some(text)),
             Ok(Outcome::Refused(text)) => {
                 return Err(Error::new(ErrorKind::Blocked, "ask the job's owner", format!("it refused: {text}"))
@@ -119,6 +119,30 @@ async fn ask_owner(place: &Place, job: &Job, wish: &Wish, args: OwnerArgs) -> Re
     Err(Error::new(ErrorKind::Fenced, "ask the job's owner", "its owner changed at every attempt")
         .with_object(format!("job {}", layout.job()))
         .with_advice("try again"))
+}
+
+/// Waits for the answer to a wish for as long as its owner, asked again and again, says that it is alive.
+async fn wait_while_alive(place: &Place, job: &Job, wish: &Wish, asked: &Asked, args: OwnerArgs) -> Result<Outcome> {
+    let (store, layout, env) = (&*job.store, &job.layout, &place.env);
+    let wait = Duration::from_secs(args.wait);
+    loop {
+        let silence = match wait_for_answer(store, layout, env, asked, wait).await {
+            Err(error) if error.kind() == ErrorKind::Cancelled && *wish != Wish::Ping => error,
+            outcome => return outcome,
+        };
+        let ping = match ask(store, layout, env, Wish::Ping.kind(), &Wish::Ping.to_string()).await {
+            Ok(ping) if ping.owner == asked.owner => ping,
+            // Another one owns the job, or nobody: what was asked will not be answered any more.
+            Ok(_) => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        match wait_for_answer(store, layout, env, &ping, wait).await {
+            Ok(_) => place.output.note("the owner is alive and at something; waiting (--take-over fences it)"),
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(silence),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Claims the job. From here on the caller ends the tenure, also when a signal comes.

@@ -16,6 +16,10 @@ use crate::ownership::{HoldView, JobView};
 use crate::registry::Unreferenced;
 use crate::store::{ObjectMeta, StorePath};
 
+/// How many folders and objects are remembered to be removed with the next complete checkpoint. While
+/// checkpoints only fail they are not removed, and what is beyond is left to a sweep.
+const MAX_LEFTOVERS: usize = 65_536;
+
 /// What ended checkpoints left on the store.
 #[derive(Debug, Default)]
 pub(super) struct Leftovers {
@@ -33,6 +37,10 @@ impl Leftovers {
             }
             // What the registry does not tell, the next sweep finds.
             Err(error) => tracing::warn!(%error, "registry"),
+        }
+        if self.folders.len() + self.objects.len() > MAX_LEFTOVERS {
+            tracing::warn!("failed checkpoints left more than {MAX_LEFTOVERS} objects; a sweep (`gc`) removes them");
+            *self = Self::default();
         }
     }
 
@@ -369,5 +377,22 @@ fn log_report(report: &GcReport) {
         tracing::debug!(%report, "collected");
     } else {
         tracing::warn!(%report, "collected in part; a later collection goes on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::{Epoch, Uid};
+
+    #[test]
+    fn leftovers_of_checkpoints_that_only_fail_are_bounded() {
+        let mut leftovers = Leftovers::default();
+        let epoch = Epoch { counter: 1, uid: Uid(1) };
+        for id in 0..3 * MAX_LEFTOVERS as u64 {
+            leftovers.add(Some(CheckpointFolder { checkpoint: CheckpointId(id), epoch }), Ok(Unreferenced::default()));
+            assert!(leftovers.folders.len() <= MAX_LEFTOVERS);
+        }
+        assert!(!leftovers.is_empty(), "later ones are remembered again");
     }
 }

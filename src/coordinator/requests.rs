@@ -5,7 +5,11 @@
 //! job over.
 
 use std::fmt;
+use std::pin::pin;
 use std::str::FromStr;
+use std::time::Duration;
+
+use futures::future::{Either, select};
 
 use super::core::Coordinator;
 use super::retention::RetentionPolicy;
@@ -22,6 +26,10 @@ pub const MAX_REQUESTED_OBJECTS: usize = 64;
 /// The most requests that lie there done with, and long enough for their askers to read the answers,
 /// before [`Coordinator::serve_requests`] sweeps the job's records.
 pub const MAX_DONE_REQUESTS: usize = 1_000;
+/// How often an owner that is at a request looks for those who ask whether it is alive, in milliseconds.
+const PING_INTERVAL_MS: u64 = 1_000;
+/// What a living owner answers to [`Wish::Ping`].
+const ALIVE: &str = "alive";
 
 /// What is asked of the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +160,8 @@ impl Coordinator {
         for request in &requests {
             let outcome = match self.inbox.decided(request.uid) {
                 Some(outcome) => outcome,
-                None => self.decide(request).await?,
+                None if self.inbox.is_answered(request.uid) => continue,
+                None => self.decide_alive(request).await?,
             };
             self.inbox.answer(&self.tenure, request.uid, outcome).await?;
         }
@@ -160,6 +169,32 @@ impl Coordinator {
             self.remove_done().await?;
         }
         Ok(requests.len())
+    }
+
+    /// Carries a request out, and meanwhile tells those who ask that this owner is alive: what takes long is
+    /// no reason to fence it.
+    async fn decide_alive(&self, request: &Request) -> Result<Outcome> {
+        let mut work = pin!(self.decide(request));
+        loop {
+            let pause = self.env.runtime.sleep(Duration::from_millis(PING_INTERVAL_MS));
+            match select(work, pause).await {
+                Either::Left((outcome, _)) => return outcome,
+                Either::Right((_, going_on)) => work = going_on,
+            }
+            if let Err(error) = self.answer_pings().await {
+                // The work finds out by itself whether the tenure is over.
+                tracing::debug!(%error, "could not tell that this owner is alive; it tries again");
+            }
+        }
+    }
+
+    async fn answer_pings(&self) -> Result<()> {
+        for request in self.inbox.pending(&self.tenure).await? {
+            if Wish::parse(request.kind, &request.argument).is_ok_and(|wish| wish == Wish::Ping) {
+                self.inbox.answer(&self.tenure, request.uid, Outcome::Done(ALIVE.to_owned())).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Carries a request out, and remembers what became of it: the answer may need several attempts.
@@ -196,7 +231,7 @@ impl Coordinator {
 
     async fn grant(&self, request: &Request) -> Result<String> {
         match Wish::parse(request.kind, &request.argument)? {
-            Wish::Ping => Ok("alive".to_owned()),
+            Wish::Ping => Ok(ALIVE.to_owned()),
             Wish::Gc(scope) => {
                 let (_, report) = self.collect(scope, false).await?;
                 Ok(report.to_string())

@@ -159,6 +159,11 @@ impl Inbox {
         self.decided.lock().get(&uid).cloned()
     }
 
+    /// Whether the request was answered.
+    pub fn is_answered(&self, uid: Uid) -> bool {
+        self.answered.lock().contains_key(&uid)
+    }
+
     /// Answers a request, once: looks first, since a fenced owner has nothing to promise. What is
     /// answered was made durable before, and looked for, by what did it.
     ///

@@ -24,7 +24,7 @@ async fn leave(world: &World, wish: &Wish) -> Asked {
 }
 
 async fn answer(world: &World, asked: &Asked) -> Outcome {
-    let wait = Duration::from_secs(1);
+    let wait = Duration::from_secs(60);
     wait_for_answer(&*world.memory, &world.layout, &world.env, asked, wait).await.unwrap()
 }
 
@@ -107,6 +107,29 @@ async fn a_request_whose_answer_has_to_be_tried_again_is_carried_out_once() {
     assert_eq!(coordinator.serve_requests().await.unwrap(), 1);
     assert_eq!(world.view().await.pins.len(), 1, "it was done once");
     assert!(matches!(answer(&world, &asked).await, Outcome::Done(text) if text.starts_with("pinned")));
+    assert_eq!(coordinator.serve_requests().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_owner_that_is_at_a_long_request_says_that_it_is_alive() {
+    let (world, coordinator, mut task) = one_task(keep(9)).await;
+    let [first, newest] = two_checkpoints(&coordinator, &mut task).await;
+    let long = leave(&world, &Wish::Drop(vec![first])).await;
+    let gate = world.store.park(Rule::on(Step::Put).path_contains("/condemned/"));
+    let serving = {
+        let coordinator = Arc::clone(&coordinator);
+        tokio::spawn(async move { coordinator.serve_requests().await })
+    };
+    gate.reached().await;
+    for _ in 0..2 {
+        let ping = leave(&world, &Wish::Ping).await;
+        assert_eq!(answer(&world, &ping).await, Outcome::Done("alive".into()));
+    }
+    assert_eq!(world.counting_ids().await.len(), 2, "it is at it still");
+    gate.release();
+    assert_eq!(serving.await.unwrap().unwrap(), 1);
+    assert!(matches!(answer(&world, &long).await, Outcome::Done(text) if text.starts_with("1 checkpoints dropped")));
+    assert_eq!(world.counting_ids().await, [newest.checkpoint.0]);
     assert_eq!(coordinator.serve_requests().await.unwrap(), 0);
 }
 

@@ -130,23 +130,8 @@ fn log_files(path: &Path, version: &FolderVersion, listing: &Listing) -> Result<
     let first = version.first_needed_log();
     let needed = |number: &u64| *number >= first || (version.prev_log_number > 0 && *number == version.prev_log_number);
     let numbers: Vec<u64> = listing.logs.iter().copied().filter(needed).collect();
-    let mut files = Vec::new();
-    for number in &numbers {
-        let name = names::wal_name(*number);
-        let io = |error| Error::io(READ, path.join(&name).display(), error);
-        let file = open(path, &name).map_err(gone_since_listed)?;
-        let mut length = file.metadata().map_err(io)?.len();
-        if Some(number) == numbers.last() {
-            let mut reader = LogReader::new(std::io::BufReader::new(file).take(length), *number);
-            reader.scan().map_err(|error| {
-                error
-                    .with_object(path.join(&name).display())
-                    .with_advice("open and close the database with RocksDB, which decides what of the log counts")
-            })?;
-            length = reader.complete_bytes();
-        }
-        files.push(plain_file(name, FileKind::Wal, length));
-    }
+    let newest = numbers.last().copied();
+    let files = newest_first(&numbers, |number| log_file(path, number, Some(number) == newest))?;
     for (number, synced_bytes) in &version.tracked_logs {
         let name = names::wal_name(*number);
         let there = files.iter().find(|file| file.name == name).map(|file| file.size_bytes);
@@ -157,6 +142,34 @@ fn log_files(path: &Path, version: &FolderVersion, listing: &Listing) -> Result<
         }
     }
     Ok(files)
+}
+
+/// Looks at each log, the newest first, and gives them back in order of their numbers. RocksDB begins a log before
+/// it has written the end of the one before (`manual_wal_flush` keeps that in memory until then), but puts nothing
+/// into the new one earlier. So an end that is not there yet when the older log is measured belongs to nothing that
+/// was measured before; the other way round there could be a gap between the two.
+pub(super) fn newest_first<T>(numbers: &[u64], mut look: impl FnMut(u64) -> Result<T>) -> Result<Vec<T>> {
+    let mut found: Vec<T> = numbers.iter().rev().map(|number| look(*number)).collect::<Result<_>>()?;
+    found.reverse();
+    Ok(found)
+}
+
+/// A log, with the length up to its last complete record if it `is_newest`.
+fn log_file(path: &Path, number: u64, is_newest: bool) -> Result<FolderFile> {
+    let name = names::wal_name(number);
+    let object = path.join(&name);
+    let file = open(path, &name).map_err(gone_since_listed)?;
+    let mut length = file.metadata().map_err(|error| Error::io(READ, object.display(), error))?.len();
+    if is_newest {
+        let mut reader = LogReader::new(std::io::BufReader::new(file).take(length), number);
+        reader.scan().map_err(|error| {
+            error
+                .with_object(object.display())
+                .with_advice("open and close the database with RocksDB, which decides what of the log counts")
+        })?;
+        length = reader.complete_bytes();
+    }
+    Ok(plain_file(name, FileKind::Wal, length))
 }
 
 fn check_length(path: &Path, name: &str, expected_bytes: u64) -> Result<()> {

@@ -267,3 +267,15 @@ fn options_that_are_replaced_while_the_folder_is_read_are_looked_for_again() {
     let folder = RocksFolder::read_with(made.path(), options).unwrap();
     assert!(folder.files().iter().any(|file| file.name == "OPTIONS-000004"));
 }
+
+#[test]
+fn no_log_is_measured_before_a_newer_one() {
+    // A database that writes the end of log 4 and begins to use log 5, as soon as anybody looks at either.
+    let (mut in_4, mut in_5) = (false, false);
+    let found = files::newest_first(&[4, 5], |number| {
+        let has_record = if number == 4 { in_4 } else { in_5 };
+        (in_4, in_5) = (true, true);
+        Ok((number, has_record))
+    });
+    assert_eq!(found.unwrap(), [(4, true), (5, false)], "record of 5 without those of 4 before it");
+}
