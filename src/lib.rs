@@ -79,6 +79,7 @@
 //! | [`snapshot`] | a subtask's uploader: what is new, hash, send, acknowledge |
 //! | [`restore`] | plans, verified fetching, verification |
 //! | [`mod@copy`] | checkpoints and savepoints from one store to another |
+//! | [`job`] | which workers have failed, and whether and when the tasks are started again |
 //! | [`store`] | the one door to storage: addresses, local folders, S3, and the suite your own store can run |
 //! | [`ownership`], [`gc`] | claims and fencing; plans of deletion: for tools |
 //! | [`registry`], [`metadata`], [`layout`], [`keygroup`], [`rocksfolder`], [`transfer`] | the parts below |
@@ -106,6 +107,7 @@ pub mod copy;
 pub mod env;
 mod error;
 pub mod gc;
+pub mod job;
 pub mod keygroup;
 pub mod layout;
 pub mod metadata;

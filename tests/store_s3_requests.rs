@@ -48,7 +48,7 @@ fn a_checkpoint_takes_as_many_requests_whatever_the_number_of_unchanged_files() 
             for number in 0..unchanged_files {
                 task.write(&format!("unchanged-{number}.sst"), format!("of {number}"));
             }
-            let mut change = |task: &mut Task, round: u32| {
+            let change = |task: &mut Task, round: u32| {
                 for number in 0..CHANGED_FILES {
                     task.write(&format!("{number}.sst"), format!("{number} in round {round}"));
                 }
