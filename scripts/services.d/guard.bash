@@ -81,7 +81,7 @@ supervise() { # KIND ARGUMENTS...
   shift
   trap - TERM INT HUP
   printf 'folder %s\n' "$run"
-  case $kind in nothing | s3 | hdfs) ;; *) printf "error there is no server of the kind '%s'\n" "$kind"; return ;; esac
+  case $kind in nothing | s3 | hdfs | kafka) ;; *) printf "error there is no server of the kind '%s'\n" "$kind"; return ;; esac
   "${kind}_launch" "$@"
   while IFS= read -r line; do
     read -ra words <<<"$line"

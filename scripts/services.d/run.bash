@@ -64,10 +64,11 @@ export_addresses() {
   fi
   [ -z "${server[hdfs.url]:-}" ] || export ICECORE_TEST_HDFS=${server[hdfs.url]} ICECORE_TEST_HDFS_CONFIGURATION=${server[hdfs.configuration]} \
     ICECORE_TEST_HDFS_JARS=$hadoop/lib
+  [ -z "${server[kafka.bootstrap]:-}" ] || export ICECORE_TEST_KAFKA=${server[kafka.bootstrap]}
   [ ! -e "$s5cmd" ] || export ICECORE_TEST_S5CMD=$s5cmd
 }
 
-run() { # [s3] [hdfs] -- COMMAND...
+run() { # [s3] [hdfs] [kafka] -- COMMAND...
   local kinds=() kind status=0
   while [ $# -gt 0 ] && [ "$1" != -- ]; do kinds+=("$1"); shift; done
   [ $# -gt 1 ] || { usage >&2; exit 2; }
@@ -77,7 +78,7 @@ run() { # [s3] [hdfs] -- COMMAND...
   trap 'interrupted 143' TERM HUP
   hold nothing
   for kind in "${kinds[@]}"; do
-    case $kind in s3 | hdfs) hold "$kind" ;; *) say "run: there is no '$kind'; there are s3, hdfs"; exit 2 ;; esac
+    case $kind in s3 | hdfs | kafka) hold "$kind" ;; *) say "run: there is no '$kind'; there are s3, hdfs, kafka"; exit 2 ;; esac
   done
   for kind in nothing "${kinds[@]}"; do
     if ! await_held "$kind"; then
@@ -111,18 +112,18 @@ interrupted() { # STATUS
   exit "$1"
 }
 
-start() { # [s3] [hdfs]
+start() { # [s3] [hdfs] [kafka]
   local kind kinds=() wanted=("$@") line
   [ ${#wanted[@]} -gt 0 ] || wanted=(s3 hdfs)
   command=
   trap 'interrupted 130' INT
   trap 'interrupted 143' TERM HUP
   for kind in "${wanted[@]}"; do
-    case $kind in s3 | hdfs) ;; *) say "start: there is no '$kind'; there are s3, hdfs"; exit 2 ;; esac
+    case $kind in s3 | hdfs | kafka) ;; *) say "start: there is no '$kind'; there are s3, hdfs, kafka"; exit 2 ;; esac
     if (fetch_all "$kind"); then kinds+=("$kind"); hold "$kind"; fi
   done
   [ ${#kinds[@]} -gt 0 ] || exit 1
-  say "starting ${kinds[*]}: a second for S3, 10 to 60 for HDFS"
+  say "starting ${kinds[*]}: a second for S3, 10 to 60 for HDFS, 3 to 10 for Kafka"
   for kind in "${kinds[@]}"; do
     await_held "$kind" || { release_all; exit 1; }
     "show_$kind"
@@ -153,5 +154,13 @@ show_hdfs() {
 export HADOOP_CONF_DIR=${server[hdfs.configuration]}
 icecore --store ${server[hdfs.url]}/try list
 
+TEXT
+}
+
+show_kafka() {
+  cat <<TEXT
+
+# Kafka $KAFKA_VERSION, data in ${server[kafka.data]}
+export KAFKA_BOOTSTRAP_SERVERS=${server[kafka.bootstrap]}
 TEXT
 }
