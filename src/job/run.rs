@@ -1,0 +1,303 @@
+//! The life of a job's workers: started together, watched, ended together, started again.
+//!
+//! A dataflow has a fixed set of workers, so one that fails ends them all. Each start is a *generation*; whatever comes
+//! from a worker of an earlier one (it was stopped and goes on, its message was late) changes nothing here, and
+//! the coordinator discards its acknowledgements for the same reason
+//! ([`Coordinator::restart_tasks`](crate::coordinator::Coordinator::restart_tasks)).
+//!
+//! [`JobRun`] is told of events and moments and answers with what is to be done; it starts no process and sends nothing, so
+//! any life can be played from a seed. Call [`JobRun::tick`] often: time-outs come about there.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use super::liveness::{FailureDetector, Heartbeat, HeartbeatOptions};
+use super::restart::{RestartStrategy, Restarts};
+use crate::env::Randomness;
+use crate::error::{Error, Result};
+
+const OPERATION: &str = "run a job";
+/// The most workers of one job: a worker has at least one key group.
+pub const MAX_WORKERS: u32 = 32_768;
+
+/// How a job's workers are watched and restarted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RunOptions {
+    /// When a worker that says nothing, or stands still, has failed.
+    pub heartbeat: HeartbeatOptions,
+    /// What happens then.
+    pub restart: RestartStrategy,
+    /// How long all workers of a generation may take to report. Default: 5 min, as Flink's `slot.request.timeout`.
+    pub startup_timeout: Duration,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            heartbeat: HeartbeatOptions::default(),
+            restart: RestartStrategy::default(),
+            startup_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What is to be done. Actions are carried out in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// End every worker of this generation, with force; do not wait for those that cannot be reached.
+    EndWorkers {
+        /// The generation that is over.
+        generation: u64,
+        /// Why, for a person.
+        why: String,
+    },
+    /// Start workers 0 to `workers`, each of which restores its part of the newest complete checkpoint.
+    StartWorkers {
+        /// Greater than any before.
+        generation: u64,
+        /// How many.
+        workers: u32,
+    },
+    /// The job is over.
+    Over(Ending),
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every worker came to its end.
+    Finished,
+    /// Someone said so.
+    Cancelled,
+    /// The restart strategy allows no further start, after this failure.
+    Failed(String),
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("finished"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
+}
+
+/// Where a job is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Workers were started, and not all have reported.
+    Starting {
+        /// Those that have not.
+        missing: BTreeSet<u32>,
+        /// When that has taken too long.
+        until: Duration,
+    },
+    /// All workers have reported.
+    Running,
+    /// The workers were ended, and the next generation starts later.
+    Restarting {
+        /// When.
+        at: Duration,
+    },
+    /// There will be no further worker.
+    Over(Ending),
+}
+
+/// One job's workers, over all generations.
+#[derive(Debug)]
+pub struct JobRun {
+    options: RunOptions,
+    restarts: Restarts,
+    detector: FailureDetector<u32>,
+    generation: u64,
+    workers: u32,
+    finished: BTreeSet<u32>,
+    phase: Phase,
+    last_failure: Option<String>,
+}
+
+impl JobRun {
+    /// Begins with `workers` workers at once; the first answer is what to do for that.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::InvalidInput`] for options that make no sense, or for a number of workers that is 0 or above
+    /// [`MAX_WORKERS`].
+    pub fn start(options: RunOptions, workers: u32, now: Duration) -> Result<(Self, Vec<Action>)> {
+        check_workers(workers)?;
+        if options.startup_timeout.is_zero() {
+            return Err(Error::invalid(OPERATION, "the time for starting workers must not be 0"));
+        }
+        let mut run = Self {
+            options,
+            restarts: Restarts::new(options.restart)?,
+            detector: FailureDetector::new(options.heartbeat)?,
+            generation: 0,
+            workers,
+            finished: BTreeSet::new(),
+            phase: Phase::Restarting { at: now },
+            last_failure: None,
+        };
+        let actions = run.begin_generation(now);
+        Ok((run, actions))
+    }
+
+    /// The generation that runs, or ran last.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// How many workers it has, or the next one will have.
+    pub fn workers(&self) -> u32 {
+        self.workers
+    }
+
+    /// Where the job is.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Why workers were ended last, if they were.
+    pub fn last_failure(&self) -> Option<&str> {
+        self.last_failure.as_deref()
+    }
+
+    /// A worker reports that it has started. Returns whether it belongs to this run: a stranger, a stale one, and a
+    /// second one of the same number must leave.
+    pub fn registered(&mut self, worker: u32, generation: u64, now: Duration) -> bool {
+        let is_current = generation == self.generation;
+        let Phase::Starting { missing, .. } = &mut self.phase else { return false };
+        if !is_current || !missing.remove(&worker) {
+            return false;
+        }
+        if missing.is_empty() {
+            self.phase = Phase::Running;
+        }
+        self.detector.watch(worker, now);
+        true
+    }
+
+    /// A worker's heartbeat. Returns whether it belongs to this run; otherwise it must leave.
+    pub fn heard(&mut self, worker: u32, generation: u64, heartbeat: Heartbeat, now: Duration) -> bool {
+        generation == self.generation && self.detector.heard(&worker, heartbeat, now)
+    }
+
+    /// A worker came to its end in good order: its input is over, and all that it did is in a complete checkpoint or
+    /// needs none.
+    pub fn finished(&mut self, worker: u32, generation: u64) -> Vec<Action> {
+        if generation != self.generation || !self.detector.forget(&worker) {
+            return Vec::new();
+        }
+        self.finished.insert(worker);
+        if self.finished.len() < self.workers as usize {
+            return Vec::new();
+        }
+        self.end(Ending::Finished)
+    }
+
+    /// A worker died, or said that it cannot go on.
+    pub fn failed(
+        &mut self,
+        worker: u32,
+        generation: u64,
+        why: &str,
+        now: Duration,
+        randomness: &dyn Randomness,
+    ) -> Vec<Action> {
+        let is_alive = matches!(self.phase, Phase::Starting { .. } | Phase::Running);
+        // The end of one that finished is no failure.
+        if generation != self.generation || !is_alive || self.finished.contains(&worker) || worker >= self.workers {
+            return Vec::new();
+        }
+        self.fail(format!("worker {worker}: {why}"), now, randomness)
+    }
+
+    /// What time asks for: workers that fell silent or stand still, a start that takes too long, the next generation.
+    pub fn tick(&mut self, now: Duration, randomness: &dyn Randomness) -> Vec<Action> {
+        let silent = self.detector.failed(now);
+        match &self.phase {
+            Phase::Over(_) => Vec::new(),
+            Phase::Restarting { at } if *at <= now => self.begin_generation(now),
+            Phase::Restarting { .. } => Vec::new(),
+            Phase::Starting { missing, until } if *until <= now => {
+                let why = format!("workers {missing:?} did not start within {:?}", self.options.startup_timeout);
+                self.fail(why, now, randomness)
+            }
+            Phase::Starting { .. } | Phase::Running => match silent.first() {
+                Some((worker, why)) => self.fail(format!("worker {worker}: {why}"), now, randomness),
+                None => Vec::new(),
+            },
+        }
+    }
+
+    /// Goes on with another number of workers, at once: this is no failure. Take a savepoint or a checkpoint first, or what
+    /// was done since the last one is done again.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::InvalidInput`] for a number of workers that cannot be, or if the job is over.
+    pub fn rescale(&mut self, workers: u32, now: Duration) -> Result<Vec<Action>> {
+        check_workers(workers)?;
+        if let Phase::Over(ending) = &self.phase {
+            return Err(Error::invalid(OPERATION, format!("the job is over: it {ending}")));
+        }
+        let mut actions = self.end_workers(format!("rescaled from {} to {workers} workers", self.workers));
+        self.workers = workers;
+        actions.extend(self.begin_generation(now));
+        Ok(actions)
+    }
+
+    /// Ends the job.
+    pub fn cancel(&mut self) -> Vec<Action> {
+        if matches!(self.phase, Phase::Over(_)) {
+            return Vec::new();
+        }
+        let mut actions = self.end_workers("cancelled".to_owned());
+        actions.extend(self.end(Ending::Cancelled));
+        actions
+    }
+
+    fn begin_generation(&mut self, now: Duration) -> Vec<Action> {
+        self.generation += 1;
+        self.finished.clear();
+        let until = now.saturating_add(self.options.startup_timeout);
+        self.phase = Phase::Starting { missing: (0..self.workers).collect(), until };
+        vec![Action::StartWorkers { generation: self.generation, workers: self.workers }]
+    }
+
+    fn fail(&mut self, why: String, now: Duration, randomness: &dyn Randomness) -> Vec<Action> {
+        let mut actions = self.end_workers(why.clone());
+        match self.restarts.after_failure(now, randomness) {
+            Some(pause) => self.phase = Phase::Restarting { at: now.saturating_add(pause) },
+            None => actions.extend(self.end(Ending::Failed(why))),
+        }
+        actions
+    }
+
+    /// Ends the workers, if there are any.
+    fn end_workers(&mut self, why: String) -> Vec<Action> {
+        (0..self.workers).for_each(|worker| {
+            self.detector.forget(&worker);
+        });
+        self.last_failure = Some(why.clone());
+        match self.phase {
+            Phase::Starting { .. } | Phase::Running => vec![Action::EndWorkers { generation: self.generation, why }],
+            Phase::Restarting { .. } | Phase::Over(_) => Vec::new(),
+        }
+    }
+
+    fn end(&mut self, ending: Ending) -> Vec<Action> {
+        self.phase = Phase::Over(ending.clone());
+        vec![Action::Over(ending)]
+    }
+}
+
+fn check_workers(workers: u32) -> Result<()> {
+    if (1..=MAX_WORKERS).contains(&workers) {
+        return Ok(());
+    }
+    Err(Error::invalid(OPERATION, format!("{workers} workers; there must be 1 to {MAX_WORKERS}")))
+}
+
+#[cfg(test)]
+mod tests;
