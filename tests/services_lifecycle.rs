@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use services::{HdfsCluster, KafkaBroker, S3Server};
+use services::kafka::KafkaBroker;
+use services::{HdfsCluster, S3Server};
 
 const CHILD_VARIABLE: &str = "ICECORE_TEST_LIFECYCLE_CHILD";
 /// Longest until killed servers and their folders are gone, on a busy machine.

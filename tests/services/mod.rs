@@ -5,7 +5,7 @@
 //!
 //! - [`shared_s3`], [`shared_hdfs`]: one server for the whole run (`scripts/test` starts it and gives its
 //!   address in the environment), or else one for this test binary. Use a [`fresh_prefix`], never kill it.
-//! - [`S3Server`], [`HdfsCluster`], [`KafkaBroker`]: your own, to be killed, paused and filled.
+//! - [`S3Server`], [`HdfsCluster`], [`kafka::KafkaBroker`]: your own, to be killed, paused and filled.
 //!
 //! Where a server cannot be had, all of them answer `None` after saying so loudly; with `CI` set they panic.
 //! Everything ends with this process, however that ends: the servers hang on a pipe that it holds.
@@ -13,7 +13,7 @@
 #![allow(dead_code)] // each test binary uses some of it
 
 mod hdfs;
-mod kafka;
+pub mod kafka;
 pub mod proxy;
 mod s3;
 mod supervised;
@@ -26,7 +26,6 @@ use parking_lot::Mutex;
 use supervised::Unavailable;
 
 pub use hdfs::{HdfsAddress, HdfsCluster};
-pub use kafka::KafkaBroker;
 pub use s3::{S3Address, S3Server};
 
 /// DataNodes of a cluster that only this test binary shares: as many as replicas are kept.
