@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 use cli_support::{copy_folder, scan};
 use rocksfolder_support::{db_bench, have_rocksdb_tools};
 use services::S3Address;
+use services::proxy::{Aim, Proxy};
 
 const USAGE: i32 = 2;
 const NO_ROOM: i32 = 8;
@@ -85,6 +86,37 @@ fn a_database_is_snapshotted_listed_verified_restored_and_collected_on_s3() {
 }
 
 #[test]
+fn a_checkpoint_is_exported_to_s3_and_shown_verified_and_restored_from_there() {
+    let Some(s3) = services::shared_s3() else { return };
+    if !have_rocksdb_tools("an export to S3") {
+        return;
+    }
+    let bench = Bench::new(s3, "cli-export");
+    let db = bench.folder.path().join("db");
+    assert!(db_bench(&db, &["--benchmarks=fillrandom", "--num=3000"]).status().unwrap().success());
+    bench.ok("snapshot db --store local");
+    let kept = s3_support::url(s3, &services::fresh_prefix("cli-kept"));
+    let line = format!("export latest {kept} --store local");
+    bench.ok(&line);
+    failed(&bench.command(&line).output().unwrap(), 5);
+    let shown = bench.ok(&format!("show --from {kept}"));
+    assert!(shown.contains("savepoint"), "{shown}");
+    bench.ok(&format!("verify --from {kept}"));
+    bench.ok(&format!("restore --from {kept} restored"));
+    assert_eq!(scan(&bench.folder.path().join("restored")), scan(&db));
+
+    let nowhere = "--from-option endpoint=http://127.0.0.1:1";
+    let said = failed(&bench.command(&format!("verify --from {kept} {nowhere}")).output().unwrap(), 1);
+    assert!(said.contains("cannot be reached"), "{said}");
+    let output = bench.command(&format!("verify latest {nowhere}")).output().unwrap();
+    assert_eq!(output.status.code(), Some(USAGE), "{output:?}");
+    let inside = format!("export latest {}/job-a/kept --store local", bench.store);
+    let said = failed(&bench.command(&inside).output().unwrap(), USAGE);
+    assert!(said.contains("retention rules"), "{said}");
+    failed(&bench.command(&format!("verify --from {}", bench.store)).output().unwrap(), 6);
+}
+
+#[test]
 fn what_is_wrong_with_keys_and_names_is_said_and_the_store_is_not_called_empty() {
     let Some(s3) = services::shared_s3() else { return };
     let bench = Bench::new(s3, "cli-wrong");
@@ -99,7 +131,26 @@ fn what_is_wrong_with_keys_and_names_is_said_and_the_store_is_not_called_empty()
     let said = failed(&bench.command("list").env_remove("AWS_SECRET_ACCESS_KEY").output().unwrap(), NO_ROOM);
     assert!(said.contains("no AWS credentials were found"), "{said}");
     let said = failed(&bench.command("list --store-option endpoint=http://127.0.0.1:1").output().unwrap(), 1);
-    assert!(said.contains("cannot be reached"), "{said}");
+    assert!(said.contains("cannot be reached") && !said.contains("tried"), "{said}");
+}
+
+#[test]
+fn a_service_that_asks_for_patience_gets_it_and_a_line_says_so_only_if_it_takes_long() {
+    let Some(s3) = services::shared_s3() else { return };
+    let proxy = Proxy::http(s3.host_and_port());
+    let slow_down = "<Error><Code>SlowDown</Code></Error>";
+    proxy.answer(Aim::at("GET", "").times(3), "503 Slow Down", slow_down);
+    let bench = Bench::new(s3, "cli-patience");
+    let line = format!("list --store-option endpoint={}", proxy.endpoint());
+    // No such job: so the store was read in the end.
+    failed(&bench.command(&line).output().unwrap(), 6);
+    assert_eq!(proxy.hits(), 3);
+
+    proxy.answer(Aim::at("GET", "").times(1_000), "503 Slow Down", slow_down);
+    let output = bench.command(&format!("{line} --store-option retry-for=1s")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("SlowDown") && said.contains("tried"), "{said}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
 }
 
 #[test]

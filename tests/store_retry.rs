@@ -11,8 +11,8 @@ use futures::TryStreamExt as _;
 use icecore::env::Env;
 use icecore::store::testing::{CountingStore, Fault, FaultyStore, Rule, Step, conformance};
 use icecore::store::{
-    Access, LocalStore, OpendalStore, RateLimitedStore, RateLimiter, RateLimits, ReadAhead, RetryPolicy, RetryingStore,
-    Store, StorePath, StoreRef,
+    Access, LocalStore, OpendalStore, PROBE_PATIENCE, RateLimitedStore, RateLimiter, RateLimits, ReadAhead,
+    RetryPolicy, RetryingStore, Store, StorePath, StoreRef,
 };
 use icecore::transfer::{NoProgress, StoredFile, download, verify_object};
 use icecore::{Error, ErrorKind, Result};
@@ -99,6 +99,19 @@ async fn a_probe_is_handed_on_and_repeated_unless_nobody_is_there() {
         bench.inject(Rule::on(Step::Probe), Fault::Fail(kind));
         assert_eq!(bench.store.probe(Access::Change).await.is_ok(), attempts == 2, "{kind}");
         assert_eq!(bench.counting.requests(Step::Probe), attempts, "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_stays_broken_gives_up_soon() {
+    let never = Duration::ZERO;
+    let minute = RetryPolicy::REQUESTS.give_up_after;
+    for (give_up_after, passed) in [(minute, PROBE_PATIENCE), (PROBE_PATIENCE / 5, PROBE_PATIENCE / 5), (never, never)]
+    {
+        let bench = bench_in(paused::env(), RetryPolicy::REQUESTS.giving_up_after(give_up_after));
+        bench.inject(Rule::on(Step::Probe).always(), Fault::Fail(ErrorKind::Temporary));
+        assert_eq!(bench.store.probe(Access::Read).await.unwrap_err().kind(), ErrorKind::Temporary);
+        assert_eq!(bench.passed(), passed);
     }
 }
 

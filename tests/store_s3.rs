@@ -53,7 +53,7 @@ async fn wrong_credentials_and_names_never_look_like_an_empty_store() {
         (options(s3).with("endpoint", "http://127.0.0.1:1"), ErrorKind::Unreachable, "AWS_ENDPOINT_URL_S3"),
     ];
     for (options, kind, advice) in cases {
-        let store = store_at(s3, &prefix, &options);
+        let store = store_at(s3, &prefix, &options.clone().with("retry-for", "0s"));
         for error in [
             store.probe(Access::Read).await.unwrap_err(),
             store.probe(Access::Change).await.unwrap_err(),
@@ -172,7 +172,7 @@ async fn a_name_that_is_too_long_with_the_prefix_is_refused_before_it_is_sent() 
 #[tokio::test]
 async fn a_server_that_is_killed_is_unreachable_and_keeps_what_it_acknowledged() {
     let Some(server) = services::S3Server::start() else { return };
-    let store = store_at(server.address(), "kill", &options(server.address()));
+    let store = store_at(server.address(), "kill", &options(server.address()).with("retry-for", "0s"));
     store.put(&path("x"), Bytes::from_static(b"kept")).await.unwrap();
     server.kill9();
     let error = store.put(&path("y"), Bytes::from_static(b"lost")).await.unwrap_err();

@@ -175,9 +175,12 @@ pub(super) enum Depth {
 pub(super) struct ShowArgs {
     /// A checkpoint's number, its folder's name, or `latest`; without it, the job
     pub checkpoint: Option<String>,
-    /// Show the exported checkpoint in this folder instead
+    /// Show the exported checkpoint in this folder, or at this address, instead
     #[arg(long, value_name = "FOLDER", conflicts_with = "checkpoint")]
     pub from: Option<PathBuf>,
+    /// An option of the remote store that --from names; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", requires = "from", conflicts_with = "checkpoint")]
+    pub from_option: Vec<String>,
     /// Only this operator
     #[arg(long, value_name = "ID")]
     pub operator: Option<String>,
@@ -200,9 +203,12 @@ pub(super) struct VerifyArgs {
     /// Every checkpoint that counts
     #[arg(long)]
     pub all: bool,
-    /// The exported checkpoint in this folder
+    /// The exported checkpoint in this folder, or at this address
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["checkpoint", "all"])]
     pub from: Option<PathBuf>,
+    /// An option of the remote store that --from names; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", requires = "from", conflicts_with_all = ["checkpoint", "all"])]
+    pub from_option: Vec<String>,
     /// Read and hash every byte (the default)
     #[arg(long, conflicts_with = "quick")]
     pub deep: bool,
@@ -219,9 +225,12 @@ pub(super) struct RestoreArgs {
     /// CHECKPOINT: a number, a folder's name, or `latest`. TARGET: the folder to make
     #[arg(value_name = "CHECKPOINT TARGET", num_args = 1..=2, required = true)]
     pub what: Vec<PathBuf>,
-    /// Restore the exported checkpoint in this folder
+    /// Restore the exported checkpoint in this folder, or at this address
     #[arg(long, value_name = "FOLDER")]
     pub from: Option<PathBuf>,
+    /// An option of the remote store that --from names; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", requires = "from")]
+    pub from_option: Vec<String>,
     /// The operator, where the checkpoint has several
     #[arg(long, value_name = "ID")]
     pub operator: Option<String>,
@@ -327,8 +336,11 @@ pub(super) struct GcArgs {
 pub(super) struct ExportArgs {
     /// A number, a folder's name, or `latest`
     pub checkpoint: String,
-    /// The folder to make, outside any job's
+    /// The folder to make, outside any job's: on this machine, or by its address on a remote store
     pub target: PathBuf,
+    /// An option of the remote store that TARGET names; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub to_option: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -18,12 +18,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, JobId, JobLayout};
 use crate::ownership::JobView;
 use crate::restore::read_checkpoint;
-use crate::store::{StorePath, StoreRef};
+use crate::store::{StoreAddress, StorePath, StoreRef};
 use crate::transfer::TransferLimits;
 
 pub(super) async fn run(place: &Place, args: CopyArgs) -> Result<Done> {
-    let from = place.open(&args.from, &options(None, &args.from_option)?).await?;
-    let to = place.open(&args.to, &options(None, &args.to_option)?).await?;
+    let from = place.open(&StoreAddress::parse(&args.from)?, &options(None, &args.from_option)?).await?;
+    let to = place.open(&StoreAddress::parse(&args.to)?, &options(None, &args.to_option)?).await?;
     match &args.savepoint {
         Some(path) => savepoint(place, &args, path, from, to).await,
         None => checkpoints(place, &args, from, to).await,

@@ -1,5 +1,7 @@
 //! Where a command works: the store and the job that were named, and the doors to the world.
 
+use std::path::Path;
+
 use super::output::Output;
 use super::signals::Signals;
 use crate::env::Env;
@@ -72,11 +74,6 @@ impl Place {
         line.join(" ")
     }
 
-    /// `store`, within the command's limits.
-    pub(super) fn limited(&self, store: StoreRef) -> StoreRef {
-        self.limiter.limit(store)
-    }
-
     /// Opens the store that was named, and makes sure that it lets us read: nothing must look empty for want of a key.
     /// Whether it lets us write is found out by a claim.
     ///
@@ -88,12 +85,12 @@ impl Place {
             Error::invalid("open the store", "no store was named")
                 .with_advice("give --store PATH-OR-URL, or set ICECORE_STORE")
         })?;
-        self.open(named, &self.options).await
+        self.open(&StoreAddress::parse(named)?, &self.options).await
     }
 
     /// Opens a store by its address, as [`Self::store`] does the one that was named.
-    pub(super) async fn open(&self, address: &str, options: &StoreOptions) -> Result<StoreRef> {
-        let store = self.limited(store::open(&StoreAddress::parse(address)?, options, self.env.clone())?);
+    pub(super) async fn open(&self, address: &StoreAddress, options: &StoreOptions) -> Result<StoreRef> {
+        let store = store::open_limited(address, options, &self.limiter, self.env.clone())?;
         store.probe(Access::Read).await?;
         Ok(store)
     }
@@ -167,6 +164,17 @@ impl Job {
                 .with_advice("check --store and --job"));
         }
         Ok(view)
+    }
+}
+
+/// What was named where a folder is meant: one of this machine, or one on a remote store, by its address.
+///
+/// # Errors
+/// As [`StoreAddress::parse`].
+pub(super) fn folder_address(named: &Path) -> Result<StoreAddress> {
+    match named.to_str() {
+        Some(text) => StoreAddress::parse(text),
+        None => Ok(StoreAddress::Local(named.to_owned())),
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) async fn run(place: &Place, args: RestoreArgs) -> Result<Done> {
     refuse_content(target)?;
     match (&args.from, checkpoint) {
         (Some(folder), None) => {
-            let checkpoint = open_exported(place, folder).await?;
+            let checkpoint = open_exported(place, folder, &args.from_option).await?;
             let done = restore(place, &args, &checkpoint, target).await?;
             report(&args, &checkpoint, target, done, None)
         }

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::place::{Job, Place};
+use super::place::{Job, Place, folder_address, options};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId};
 use crate::metadata::{CheckpointKind, CheckpointMetadata};
 use crate::ownership::{CheckpointView, JobView, NotCounting, Unreadable};
 use crate::restore::{Checkpoint, read_checkpoint};
-use crate::store::{LocalStore, StoreRef};
 
 /// The checkpoint that `text` names, if it counts.
 ///
@@ -100,13 +99,13 @@ pub(super) fn content(job: &Job, checkpoint: &CheckpointView) -> Result<Arc<Chec
     }
 }
 
-/// The exported checkpoint in a local folder.
+/// The exported checkpoint in a folder of this machine, or on a remote store, with the options of that.
 ///
 /// # Errors
-/// As [`read_checkpoint`].
-pub(super) async fn open_exported(place: &Place, folder: &Path) -> Result<Checkpoint> {
-    let store: StoreRef = Arc::new(LocalStore::open(folder, place.env.clone())?);
-    read_checkpoint(place.limited(store), None).await.map_err(|error| match error.kind() {
+/// As [`Place::open`] and [`read_checkpoint`].
+pub(super) async fn open_exported(place: &Place, folder: &Path, from_option: &[String]) -> Result<Checkpoint> {
+    let store = place.open(&folder_address(folder)?, &options(None, from_option)?).await?;
+    read_checkpoint(store, None).await.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "open an exported checkpoint", "it has no `_metadata`")
             .with_object(folder.display())
             .with_advice("name the folder that `icecore export` made"),

@@ -116,7 +116,7 @@ struct TableNode {
 
 pub(super) async fn run(place: &Place, args: ShowArgs) -> Result<Done> {
     let checkpoint = match (&args.checkpoint, &args.from) {
-        (_, Some(folder)) => open_exported(place, folder).await?,
+        (_, Some(folder)) => open_exported(place, folder, &args.from_option).await?,
         (None, None) => return show_job::run(place).await,
         (Some(text), None) => {
             let (job, view) = place.view().await?;

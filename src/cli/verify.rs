@@ -70,7 +70,7 @@ pub(super) async fn run(place: &Place, args: VerifyArgs) -> Result<Done> {
     let mut checkpoints = Vec::new();
     let mut viewed = None;
     if let Some(folder) = &args.from {
-        checkpoints.push(open_exported(place, folder).await?);
+        checkpoints.push(open_exported(place, folder, &args.from_option).await?);
     } else {
         let (job, view) = place.view().await?;
         refuse_unknown(&view)?;

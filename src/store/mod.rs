@@ -48,14 +48,14 @@ pub use backoff::RetryPolicy;
 pub(crate) use backoff::{Backoff, Retries};
 pub use limit::{RateLimitedStore, RateLimiter, RateLimits};
 pub use local::LocalStore;
-pub use open::open;
+pub use open::{REMOTE_OPTIONS, open, open_limited};
 #[cfg(any(feature = "memory", feature = "s3"))]
 pub use opendal::OpendalStore;
 #[cfg(feature = "s3")]
 pub use opendal::s3::S3Store;
 pub use options::{OptionSpec, StoreOptions};
 pub use path::{MAX_COMPONENT_BYTES, MAX_PATH_BYTES, StorePath};
-pub use retry::RetryingStore;
+pub use retry::{PROBE_PATIENCE, RetryingStore};
 pub use size::parse_size;
 
 /// A shared handle to a store.

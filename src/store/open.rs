@@ -1,13 +1,26 @@
 //! From an address to a store: the one place that knows all kinds.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{LocalStore, StoreAddress, StoreOptions, StoreRef};
+use super::{
+    LocalStore, OptionSpec, RateLimiter, RateLimits, RetryPolicy, RetryingStore, StoreAddress, StoreOptions, StoreRef,
+};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
+/// The options that every remote store has, whatever its kind.
+pub const REMOTE_OPTIONS: &[OptionSpec] =
+    &[OptionSpec { name: RETRY_FOR, meaning: "how long a failed request is tried again, 0s: never; 60s" }];
+
+const RETRY_FOR: &str = "retry-for";
+/// The bounds of `retry-for`.
+const RETRY_FOR_BOUNDS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+
 /// Opens the store at `address`. Nothing is asked of a remote store yet: [`super::Store::probe`] finds out whether it
-/// is there and lets us in.
+/// is there and lets us in. What may be repeated of the calls on a remote store is, by [`RetryPolicy::REQUESTS`] and
+/// the option `retry-for`: see [`RetryingStore`].
 ///
 /// What is not among the `options` comes from where users of each kind of store keep it, such as `AWS_REGION`
 /// and `~/.aws/config` for S3 (`docs/stores.md`).
@@ -16,18 +29,43 @@ use crate::error::{Error, ErrorKind, Result};
 /// [`ErrorKind::InvalidInput`] for an option that the store does not know, or a value that it cannot use;
 /// [`ErrorKind::Unsupported`] for a kind of store that this build lacks, with the feature that brings it.
 pub fn open(address: &StoreAddress, options: &StoreOptions, env: Env) -> Result<StoreRef> {
+    let unlimited = RateLimiter::new(RateLimits::default(), env.clone());
+    open_limited(address, options, &unlimited, env)
+}
+
+/// As [`open`], for a store that is read and written within limits. What is sent twice counts twice.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_limited(
+    address: &StoreAddress,
+    options: &StoreOptions,
+    limiter: &RateLimiter,
+    env: Env,
+) -> Result<StoreRef> {
     match address {
         StoreAddress::Local(folder) => {
             options.check_known(address, &[])?;
-            Ok(Arc::new(LocalStore::open(folder, env)?))
+            Ok(limiter.limit(Arc::new(LocalStore::open(folder, env)?)))
         }
         StoreAddress::Memory => {
             options.check_known(address, &[])?;
-            memory(env)
+            Ok(limiter.limit(memory(env)?))
         }
-        StoreAddress::S3 { bucket, prefix } => s3(bucket, prefix, options, env),
+        StoreAddress::S3 { bucket, prefix } => {
+            repeated(limiter.limit(s3(bucket, prefix, options, env.clone())?), options, env)
+        }
         StoreAddress::Hdfs { .. } => lacks(address, "hdfs"),
     }
+}
+
+/// A store at the far end of a network, where much of what fails passes.
+fn repeated(store: StoreRef, options: &StoreOptions, env: Env) -> Result<StoreRef> {
+    let mut policy = RetryPolicy::REQUESTS;
+    if let Some(retry_for) = options.duration(RETRY_FOR, RETRY_FOR_BOUNDS)? {
+        policy = policy.giving_up_after(retry_for);
+    }
+    Ok(Arc::new(RetryingStore::new(store, policy, env)))
 }
 
 #[cfg(feature = "memory")]
@@ -106,5 +144,31 @@ mod tests {
         let store = open(&address, &options, Env::system().unwrap()).unwrap();
         assert_eq!(store.describe(), "s3://bucket/x");
         assert!(!format!("{store:?}").contains("geheim"));
+        assert_eq!(kind_of("s3://bucket/x", "region=a,retry-for=2h"), ErrorKind::InvalidInput);
+        open(&address, &options.with("retry-for", "0s"), Env::system().unwrap()).unwrap();
+    }
+
+    /// What is sent twice counts twice, and only what may fail on its way is sent twice.
+    #[cfg(feature = "s3")]
+    #[tokio::test]
+    async fn calls_on_remote_stores_are_repeated_and_limits_lie_within_that() {
+        let env = Env::system().unwrap();
+        let upload_bytes_per_s = std::num::NonZeroU64::new(1);
+        let limiter = RateLimiter::new(RateLimits { upload_bytes_per_s, ..RateLimits::default() }, env.clone());
+        let opened = |address: &str, pairs: &str| {
+            let mut options = StoreOptions::new();
+            options.add_list(pairs).unwrap();
+            let address = StoreAddress::parse(address).unwrap();
+            let (limited, plain) =
+                (open_limited(&address, &options, &limiter, env.clone()), open(&address, &options, env.clone()));
+            [limited.unwrap(), plain.unwrap()].map(|store| format!("{store:?}"))
+        };
+        let [limited, plain] = opened("s3://bucket/x", "region=a,anonymous=true");
+        assert!(limited.starts_with("RetryingStore { inner: RateLimitedStore { inner: S3Store"), "{limited}");
+        assert!(plain.starts_with("RetryingStore { inner: S3Store"), "{plain}");
+        let folder = tempfile::tempdir().unwrap();
+        let [limited, plain] = opened(folder.path().to_str().unwrap(), "");
+        assert!(limited.starts_with("RateLimitedStore { inner: LocalStore"), "{limited}");
+        assert!(plain.starts_with("LocalStore"), "{plain}");
     }
 }

@@ -6,7 +6,7 @@
 //! | call | repeated |
 //! |---|---|
 //! | `read`, `open_file`, `stat`, `list`, `list_children` | on every error that may pass. A listing that breaks goes on behind the last path it gave |
-//! | `probe` | on errors that may pass, but not on [`ErrorKind::Unreachable`]: that is more often a wrong name than a restart, and somebody waits. Each attempt writes a fresh name |
+//! | `probe` | on errors that may pass, for [`PROBE_PATIENCE`], but not on [`ErrorKind::Unreachable`]: that is more often a wrong name than a restart, and somebody waits. Each attempt writes a fresh name |
 //! | `delete` | on every error that may pass, for those paths that failed. A delete that lands twice hits nothing new |
 //! | `put`, `create` | only if the store certainly did nothing: [`ErrorKind::RateLimited`], [`ErrorKind::Unreachable`] |
 //! | `write`, `finish` of a writer | never here |
@@ -36,17 +36,23 @@ use super::{Access, Child, ObjectMeta, ObjectWriter, ReadAhead, Store, StorePath
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
+/// How long a probe is repeated after its first failure, if the policy does not give up earlier. A probe comes first,
+/// and somebody waits for it: what does not pass soon is more often a wrong setting than a fault.
+pub const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Wraps a store and repeats what may be repeated, by a [`RetryPolicy`]. See the module's text.
 #[derive(Debug)]
 pub struct RetryingStore {
     inner: StoreRef,
     retries: Retries,
+    probes: Retries,
 }
 
 impl RetryingStore {
     /// Repeats calls on `inner`, waiting by `env`.
     pub fn new(inner: StoreRef, policy: RetryPolicy, env: Env) -> Self {
-        Self { inner, retries: Retries::new(policy, env) }
+        let probing = policy.giving_up_after(policy.give_up_after.min(PROBE_PATIENCE));
+        Self { inner, retries: Retries::new(policy, env.clone()), probes: Retries::new(probing, env) }
     }
 }
 
@@ -66,7 +72,7 @@ impl Store for RetryingStore {
     }
 
     async fn probe(&self, access: Access) -> Result<()> {
-        let mut backoff = self.retries.begin();
+        let mut backoff = self.probes.begin();
         loop {
             match self.inner.probe(access).await {
                 Err(error) if error.kind() != ErrorKind::Unreachable => backoff.after(error).await?,

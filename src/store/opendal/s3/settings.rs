@@ -6,7 +6,7 @@ use reqsign_core::Env as Surroundings;
 
 use super::profile::{self, variable};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{OptionSpec, StoreOptions};
+use crate::store::{OptionSpec, REMOTE_OPTIONS, StoreOptions};
 
 /// The size of a part of a multipart upload where `part-size` says nothing, in bytes.
 ///
@@ -40,7 +40,7 @@ macro_rules! specs {
     };
 }
 
-/// The options of an S3 store.
+/// The options of an S3 store, besides those of every remote store ([`REMOTE_OPTIONS`]).
 pub const S3_OPTIONS: &[OptionSpec] = specs! {
     "endpoint": "URL of the service; else AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's, or Amazon's",
     "region": "region of the bucket; else AWS_REGION, AWS_DEFAULT_REGION, or the profile's",
@@ -98,7 +98,7 @@ impl Settings {
         options: &StoreOptions,
         surroundings: &dyn Surroundings,
     ) -> Result<Self> {
-        options.check_known(format!("s3://{bucket}/{prefix}"), &[S3_OPTIONS])?;
+        options.check_known(format!("s3://{bucket}/{prefix}"), &[S3_OPTIONS, REMOTE_OPTIONS])?;
         let (profile_name, is_chosen) = profile::name_of(options.text("profile")?, surroundings);
         let profile = profile::read(&profile_name, is_chosen, surroundings)?;
         let endpoint = endpoint(options, &profile, surroundings)?
