@@ -64,7 +64,7 @@ fn read(db: &Path, shape: &Shape) -> Vec<String> {
 
 /// The whole life: change, snapshot, change; then every checkpoint restored; then retention and gc.
 fn every_checkpoint_restores(shape: &Shape) -> Bench {
-    let bench = Bench::new();
+    let bench = Bench::on_any_store();
     let db = bench.path("db");
     let mut expected = Vec::new();
     for round in 0..ROUNDS {
@@ -158,7 +158,7 @@ fn a_thousand_tables_are_shared_and_only_new_ones_read() {
     if !have_rocksdb_tools("a thousand tables") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Bench::on_any_store();
     let db = bench.path("db");
     let options: [&str; 5] = [
         "--benchmarks=fillrandom,compact",
@@ -199,7 +199,7 @@ fn a_database_that_is_being_written_restores_to_one_moment() {
     if !have_rocksdb_tools("a running database") {
         return;
     }
-    let bench = Bench::new();
+    let bench = Bench::on_any_store();
     let db = bench.path("db");
     // Keys are written in order, so that every moment's state is a beginning of the whole, without gaps.
     let options = ["--benchmarks=fillseq", "--num=60000000", "--benchmark_write_rate_limit=2000000", "--batch_size=1"];

@@ -5,7 +5,6 @@ mod state_model;
 mod task_support;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use icecore::gc::SweepScope;
@@ -14,33 +13,11 @@ use icecore::metadata::{CheckpointKind, FileEntry, Location};
 use icecore::restore::{Checkpoint, VerifyReport, verify_checkpoint};
 use icecore::store::StorePath;
 use icecore::transfer::{NoProgress, TransferLimits};
+use task_support::test_store::{Damage, damage};
 use task_support::{Cluster, Dice, Kind};
 
 const KEYS: u64 = 3_000;
 const SHARED: &str = "job-test/shared/";
-
-#[derive(Clone, Copy, Debug)]
-enum Damage {
-    FlippedByte,
-    Truncated,
-    Deleted,
-}
-
-fn on_disk(cluster: &Cluster, object: &StorePath) -> PathBuf {
-    cluster.folder.path().join("store").join(object.as_str())
-}
-
-fn damage(cluster: &Cluster, object: &StorePath, how: Damage) {
-    let file = on_disk(cluster, object);
-    let mut bytes = std::fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    match how {
-        Damage::FlippedByte => bytes[middle] ^= 1,
-        Damage::Truncated => bytes.truncate(middle),
-        Damage::Deleted => return std::fs::remove_file(&file).unwrap(),
-    }
-    std::fs::write(&file, bytes).unwrap();
-}
 
 fn shared_object(file: &FileEntry) -> Option<(&StorePath, SharedName)> {
     let Location::InRoot(object) = &file.location else { return None };
@@ -89,7 +66,7 @@ async fn heals(kind: Kind, how: Damage) {
         let (object, name) = shared_object(file).unwrap();
         (object.clone(), name, file.size_bytes)
     };
-    damage(&cluster, &object, how);
+    damage(&cluster.store, &object, how).await;
     let old = cluster.coordinator.latest().await.unwrap().unwrap();
     let found = verify(&cluster, &old).await.damaged;
     assert_eq!(found.iter().map(|damage| &damage.object).collect::<Vec<_>>(), [&object], "{how:?}");
@@ -115,18 +92,21 @@ async fn heals(kind: Kind, how: Damage) {
     cluster.coordinator.unpin(old.metadata.folder()).await.unwrap();
     let (_, last) = checkpoint(&mut cluster).await;
     cluster.coordinator.collect(SweepScope::Everything, false).await.unwrap();
-    let listed =
-        |folder: &str| std::fs::read_dir(cluster.folder.path().join("store").join(folder)).into_iter().flatten();
-    let there: BTreeSet<String> =
-        listed(SHARED).map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let there: BTreeSet<String> = names(&cluster, SHARED).await;
     let needed: BTreeSet<String> = shared_objects(&last).iter().map(|object| object.file_name().to_owned()).collect();
     assert_eq!(there, needed, "{how:?}");
-    assert_eq!(listed("job-test/distrusted").count(), 0, "{how:?}");
+    assert_eq!(names(&cluster, "job-test/distrusted").await.len(), 0, "{how:?}");
+}
+
+async fn names(cluster: &Cluster, folder: &str) -> BTreeSet<String> {
+    let folder = StorePath::new(folder.trim_end_matches('/')).unwrap();
+    let children = cluster.store.list_children(Some(&folder)).await.unwrap();
+    children.into_iter().map(|child| child.name).collect()
 }
 
 #[tokio::test]
 async fn damaged_chunks_of_a_heap_are_stored_anew() {
-    for how in [Damage::FlippedByte, Damage::Truncated, Damage::Deleted] {
+    for how in [Damage::FlippedByte, Damage::CutInTheMiddle, Damage::Deleted] {
         heals(Kind::Heap, how).await;
     }
 }
@@ -134,7 +114,7 @@ async fn damaged_chunks_of_a_heap_are_stored_anew() {
 #[cfg(feature = "rocksdb")]
 #[tokio::test]
 async fn damaged_tables_of_a_rocksdb_task_are_stored_anew() {
-    for how in [Damage::FlippedByte, Damage::Truncated, Damage::Deleted] {
+    for how in [Damage::FlippedByte, Damage::CutInTheMiddle, Damage::Deleted] {
         heals(Kind::RocksDb, how).await;
     }
 }

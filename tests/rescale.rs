@@ -13,10 +13,16 @@ use icecore::state::typed::KeyContext;
 use icecore::store::StorePath;
 use proptest::prelude::*;
 use state_model::{Operation, operation};
+use task_support::test_store::is_local;
 use task_support::{Cluster, Dice, Kind, coordinator, operator};
 
 const KEYS: u64 = 5_000;
 const OPERATIONS: usize = 12_000;
+
+/// Fewer where each of a heap's chunks, one a state and key group, is a request over a network.
+fn key_groups() -> u32 {
+    if is_local() { 128 } else { 32 }
+}
 
 async fn churn(cluster: &mut Cluster, dice: &mut Dice, count: usize) {
     for _ in 0..count {
@@ -26,7 +32,7 @@ async fn churn(cluster: &mut Cluster, dice: &mut Dice, count: usize) {
 
 /// Writes, checkpoints twice, writes what will be lost, and restores, at each parallelism in turn.
 async fn through(kind: Kind, parallelisms: &[u32]) {
-    let mut cluster = Cluster::start(kind, 128, 1).await;
+    let mut cluster = Cluster::start(kind, key_groups(), 1).await;
     let mut dice = Dice(parallelisms.len() as u64);
     churn(&mut cluster, &mut dice, OPERATIONS).await;
     for (turn, parallelism) in parallelisms.iter().enumerate() {
@@ -43,7 +49,7 @@ async fn through(kind: Kind, parallelisms: &[u32]) {
 
 /// Deletes everything, rescales, and looks again after each further rescale.
 async fn nothing_comes_back(kind: Kind) {
-    let mut cluster = Cluster::start(kind, 128, 1).await;
+    let mut cluster = Cluster::start(kind, key_groups(), 1).await;
     let mut dice = Dice(7);
     churn(&mut cluster, &mut dice, OPERATIONS).await;
     cluster.checkpoint(CheckpointKind::Incremental).await;
@@ -72,7 +78,8 @@ async fn nothing_comes_back(kind: Kind) {
 
 /// A job goes on from another one's checkpoint, on another store, that has the number of its own newest.
 async fn taken_over(kind: Kind) {
-    let (mut original, mut clone) = (Cluster::start(kind, 128, 1).await, Cluster::start(kind, 128, 1).await);
+    let (mut original, mut clone) =
+        (Cluster::start(kind, key_groups(), 1).await, Cluster::start(kind, key_groups(), 1).await);
     for (seed, cluster) in [&mut original, &mut clone].into_iter().enumerate() {
         churn(cluster, &mut Dice(seed as u64), OPERATIONS / 4).await;
         cluster.checkpoint(CheckpointKind::Incremental).await;
@@ -287,7 +294,7 @@ mod rocksdb {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if is_local() { 12 } else { 4 }) })]
 
         #[test]
         fn the_same_operations_give_the_same_state_on_both_backends_through_checkpoints_and_rescales(

@@ -1,27 +1,44 @@
 //! What the tests of the command share: running it, and looking at what it left on the store.
 #![allow(dead_code)]
 
+#[path = "../support/test_store.rs"]
+mod test_store;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use futures::TryStreamExt as _;
 use icecore::env::Env;
 use icecore::layout::{JobId, JobLayout};
 use icecore::ownership::JobView;
-use icecore::store::LocalStore;
+use icecore::store::{LocalStore, StoreRef};
 use serde_json::Value;
 
 pub const JOB: &str = "a";
 
-/// A store in a temporary folder, and the command working on it.
+/// A store, and the command working on it in a temporary folder.
 pub struct Bench {
     pub folder: tempfile::TempDir,
+    address: String,
 }
 
 impl Bench {
+    /// With the store in the folder, for tests that look at its files.
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        let folder = tempfile::tempdir().unwrap();
+        Self { address: folder.path().join("store").to_str().unwrap().to_owned(), folder }
+    }
+
+    /// With a store of the kind that this run tests.
+    pub fn on_any_store() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { address: test_store::fresh_address(folder.path()), folder }
+    }
+
+    fn opened(&self) -> StoreRef {
+        test_store::open_at(&self.address, &Env::system().unwrap())
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -39,7 +56,8 @@ impl Bench {
     /// `icecore` with the store and job named, in words.
     pub fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_icecore"));
-        command.args(line.split_whitespace()).env("ICECORE_STORE", self.store()).env("ICECORE_JOB", JOB);
+        command.args(line.split_whitespace()).env("ICECORE_STORE", &self.address).env("ICECORE_JOB", JOB);
+        command.env("ICECORE_STORE_OPTIONS", test_store::option_list(&self.address));
         command.env_remove("RUST_LOG").current_dir(self.folder.path());
         command
     }
@@ -71,9 +89,20 @@ impl Bench {
     /// The job as it counts.
     pub fn view(&self) -> JobView {
         let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async { JobView::read(&*self.opened(), &layout()).await.unwrap() })
+    }
+
+    /// Everything on the store by name; of a local one also what no store lists.
+    fn names(&self) -> BTreeSet<String> {
+        if Path::new(&self.address) == self.store() {
+            return files_below(&self.store(), &self.store());
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            let store = LocalStore::open(&self.store(), Env::system().unwrap()).unwrap();
-            JobView::read(&store, &layout()).await.unwrap()
+            let store = self.opened();
+            let names: Vec<String> =
+                store.list(None).map_ok(|object| object.path.to_string()).try_collect().await.unwrap();
+            names.into_iter().collect()
         })
     }
 
@@ -86,7 +115,7 @@ impl Bench {
             needed.insert(view.layout.metadata(checkpoint.folder).unwrap().to_string());
             needed.extend(view.references(metadata).map(|path| path.to_string()));
         }
-        let mut there = files_below(&self.store(), &self.store());
+        let mut there = self.names();
         let epochs: BTreeSet<String> = there.iter().filter(|name| name.contains("/epochs/")).cloned().collect();
         there.retain(|name| !name.contains("/epochs/"));
         assert_eq!(there, needed);

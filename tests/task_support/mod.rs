@@ -1,6 +1,9 @@
 //! A job of one operator, with real tasks, coordinator and store, beside a model of what it should hold.
 #![allow(dead_code)]
 
+#[path = "../support/test_store.rs"]
+pub mod test_store;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use icecore::state::KeyedBackend;
 #[cfg(feature = "rocksdb")]
 use icecore::state::rocksdb::RocksDbOptions;
 use icecore::store::testing::CountingStore;
-use icecore::store::{LocalStore, StorePath, StoreRef};
+use icecore::store::{StorePath, StoreRef};
 use icecore::task::HeapTask;
 #[cfg(feature = "rocksdb")]
 use icecore::task::RocksDbTask;
@@ -74,8 +77,34 @@ pub fn operator() -> OperatorId {
     OperatorId::new("op").unwrap()
 }
 
+/// What a job runs on, and how.
+pub struct Setting {
+    pub store: StoreRef,
+    pub env: Env,
+    pub coordinator: CoordinatorOptions,
+    pub snapshotter: SnapshotterOptions,
+    #[cfg(feature = "rocksdb")]
+    pub database: RocksDbOptions,
+}
+
+impl Setting {
+    /// The defaults, on `store`.
+    pub fn on(store: StoreRef, env: Env) -> Self {
+        Self {
+            store,
+            env,
+            coordinator: CoordinatorOptions::default(),
+            snapshotter: SnapshotterOptions::default(),
+            #[cfg(feature = "rocksdb")]
+            database: tiny(),
+        }
+    }
+}
+
 pub struct Cluster {
     pub folder: tempfile::TempDir,
+    /// Where the store is, if [`Cluster::start`] chose it.
+    pub address: String,
     pub counting: Arc<CountingStore>,
     pub store: StoreRef,
     pub env: Env,
@@ -87,20 +116,55 @@ pub struct Cluster {
     /// What they held at the last checkpoint.
     pub at_checkpoint: Model,
     launches: u32,
+    snapshotter_options: SnapshotterOptions,
+    #[cfg(feature = "rocksdb")]
+    database_options: RocksDbOptions,
 }
 
 impl Cluster {
+    /// On a store of the kind that this run tests.
     pub async fn start(kind: Kind, max: u32, parallelism: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let env = Env::system().unwrap();
-        let local: StoreRef = Arc::new(LocalStore::open(&folder.path().join("store"), env.clone()).unwrap());
-        let counting = CountingStore::new(local);
+        let address = test_store::fresh_address(folder.path());
+        let setting = Setting::on(test_store::open_at(&address, &env), env);
+        Self::start_in(folder, address, setting, kind, (max, parallelism)).await
+    }
+
+    pub async fn start_on(setting: Setting, kind: Kind, max: u32, parallelism: u32) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), String::new(), setting, kind, (max, parallelism)).await
+    }
+
+    async fn start_in(
+        folder: tempfile::TempDir,
+        address: String,
+        setting: Setting,
+        kind: Kind,
+        (max, parallelism): (u32, u32),
+    ) -> Self {
+        let Setting { store, env, coordinator: coordinator_options, snapshotter: snapshotter_options, .. } = setting;
+        let counting = CountingStore::new(store);
         let store: StoreRef = counting.clone();
-        let coordinator = coordinator(&store, &env, max, parallelism).await.unwrap();
-        let max = MaxParallelism::new(max).unwrap();
-        let (model, at_checkpoint) = Default::default();
-        let mut cluster =
-            Self { folder, counting, store, env, max, coordinator, tasks: vec![], model, at_checkpoint, launches: 0 };
+        let operators = vec![described(max, parallelism)];
+        let coordinator = Coordinator::start(store.clone(), job(), operators, env.clone(), coordinator_options, vec![])
+            .await
+            .unwrap();
+        let mut cluster = Self {
+            folder,
+            address,
+            counting,
+            store,
+            env,
+            max: MaxParallelism::new(max).unwrap(),
+            coordinator,
+            tasks: vec![],
+            model: Model::default(),
+            at_checkpoint: Model::default(),
+            launches: 0,
+            snapshotter_options,
+            #[cfg(feature = "rocksdb")]
+            database_options: setting.database,
+        };
         for index in 0..parallelism {
             let task = cluster.new_task(kind, index, parallelism);
             cluster.tasks.push(Subject::over(task).unwrap());
@@ -110,8 +174,8 @@ impl Cluster {
 
     pub fn snapshotter(&self, index: u32) -> Arc<Snapshotter> {
         let subtask = SubtaskName { operator: operator(), index };
-        let (store, env) = (self.store.clone(), self.env.clone());
-        Arc::new(Snapshotter::new(subtask, store, env, self.coordinator.broker(), SnapshotterOptions::default()))
+        let (store, env, options) = (self.store.clone(), self.env.clone(), self.snapshotter_options.clone());
+        Arc::new(Snapshotter::new(subtask, store, env, self.coordinator.broker(), options))
     }
 
     /// A folder for a database that was never used before.
@@ -127,7 +191,8 @@ impl Cluster {
             #[cfg(feature = "rocksdb")]
             Kind::RocksDb => {
                 let folder = self.fresh_folder();
-                Box::new(RocksDbTask::new(&folder, self.max, range, tiny(), snapshotter, self.env.clone()).unwrap())
+                let options = self.database_options.clone();
+                Box::new(RocksDbTask::new(&folder, self.max, range, options, snapshotter, self.env.clone()).unwrap())
             }
         }
     }
@@ -139,7 +204,8 @@ impl Cluster {
             #[cfg(feature = "rocksdb")]
             Kind::RocksDb => {
                 let folder = self.fresh_folder();
-                Box::new(RocksDbTask::restore(plan, from, &folder, tiny(), snapshotter, env, &options).await?)
+                let database = self.database_options.clone();
+                Box::new(RocksDbTask::restore(plan, from, &folder, database, snapshotter, env, &options).await?)
             }
         })
     }
@@ -171,19 +237,24 @@ impl Cluster {
     }
 
     async fn complete(&mut self, trigger: &Trigger) -> SnapshotStats {
-        let frozen: Vec<_> =
-            self.tasks.iter_mut().map(|task| task.context.backend_mut().freeze_now(trigger).unwrap()).collect();
+        self.try_complete(trigger).await.unwrap()
+    }
+
+    /// All subtasks take part in a checkpoint. What fails is told, and everything is left as it is then.
+    pub async fn try_complete(&mut self, trigger: &Trigger) -> Result<SnapshotStats> {
+        let freeze = |task: &mut Subject<Box<dyn Task>>| task.context.backend_mut().freeze_now(trigger);
+        let frozen: Vec<_> = self.tasks.iter_mut().map(freeze).collect::<Result<_>>()?;
         let mut outcome = None;
         for (task, frozen) in self.tasks.iter().zip(frozen) {
-            let handle = task.context.backend().uploader().upload(trigger, frozen).await.unwrap();
-            outcome = Some(self.coordinator.acknowledge(handle).await.unwrap());
+            let handle = task.context.backend().uploader().upload(trigger, frozen).await?;
+            outcome = Some(self.coordinator.acknowledge(handle).await?);
         }
         for task in &mut self.tasks {
             task.context.backend_mut().complete(trigger.checkpoint);
         }
         self.at_checkpoint = self.model.clone();
         match outcome {
-            Some(Acknowledged::Complete(_, stats)) => stats,
+            Some(Acknowledged::Complete(_, stats)) => Ok(stats),
             other => panic!("not complete: {other:?}"),
         }
     }
@@ -219,14 +290,17 @@ impl Cluster {
     }
 }
 
+pub fn job() -> JobId {
+    JobId::new("test").unwrap()
+}
+
 pub fn described(max_parallelism: u32, parallelism: u32) -> OperatorDescription {
     OperatorDescription { operator: operator(), parallelism, max_parallelism }
 }
 
 pub async fn coordinator(store: &StoreRef, env: &Env, max: u32, parallelism: u32) -> Result<Coordinator> {
     let operators = vec![described(max, parallelism)];
-    let job = JobId::new("test").unwrap();
-    Coordinator::start(store.clone(), job, operators, env.clone(), CoordinatorOptions::default(), vec![]).await
+    Coordinator::start(store.clone(), job(), operators, env.clone(), CoordinatorOptions::default(), vec![]).await
 }
 
 fn place_of(operation: &Operation) -> Option<&Place> {
