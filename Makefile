@@ -14,8 +14,8 @@ BUILDING = echo "building icecore and its dependencies: about 10 minutes on 2 co
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: ## NEXMark on RocksDB: checkpoints, kill -9, restore at another parallelism, compare, collect.
-	@$(READY); $(BUILDING); cargo run -q --features $(FEATURES) --example nexmark_demo -- $(ARGS)
+demo: ## NEXMark on RocksDB: checkpoints, kill -9, restore at another parallelism, compare, collect. STORE=s3 or hdfs: on a server.
+	@$(READY); $(BUILDING); exec scripts/demo $(FEATURES) "$(STORE)" $(ARGS)
 
 test: ## All tests, against the real RocksDB, S3 and HDFS.
 	@$(READY); $(BUILDING); exec scripts/test $(FEATURES)

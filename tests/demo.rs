@@ -1,6 +1,9 @@
 //! `make demo`, small: the job is killed with a checkpoint in flight, restored at another
 //! parallelism, and its final state equals that of an undisturbed run.
 
+#[cfg(feature = "s3")]
+mod services;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -32,6 +35,27 @@ fn a_killed_and_rescaled_job_ends_with_the_state_of_an_undisturbed_one() {
         assert!(text.contains("the same ones"), "{text}");
         assert_eq!(text.matches("every byte hashed: sound").count(), 3, "{text}");
     }
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn the_same_holds_on_s3_and_a_place_with_content_is_refused() {
+    let Some(s3) = services::shared_s3() else { return };
+    let store = format!("s3://{}/{}", s3.bucket(), services::fresh_prefix("demo"));
+    let on_s3 = || {
+        let mut command = demo();
+        command.args(["--events", "20000", "--checkpoint-every", "2000", "--store", &store]);
+        command.env("AWS_ENDPOINT_URL_S3", s3.endpoint()).env("AWS_REGION", s3.region());
+        command.env("AWS_ACCESS_KEY_ID", s3.access_key()).env("AWS_SECRET_ACCESS_KEY", s3.secret_key());
+        command
+    };
+    let (finished, text) = output(&mut on_s3());
+    assert!(finished.status.success(), "{text}");
+    assert!(text.contains("EQUAL: all ") && !text.contains("NOT EQUAL"), "{text}");
+    assert!(text.contains("the same ones"), "{text}");
+    assert!(text.contains(&format!("Everything is kept in {store}")), "{text}");
+    let (refused, text) = output(&mut on_s3());
+    assert!(!refused.status.success() && text.contains("not empty"), "{text}");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The job's process: restores the newest checkpoint if there is one, then works through the events
 //! with a checkpoint every so many.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -18,7 +17,7 @@ use icecore::restore::{Checkpoint, FetchOptions, RestorePlan};
 use icecore::snapshot::{SnapshotStats, Snapshotter, SnapshotterOptions, Trigger};
 use icecore::state::heap::HeapBackend;
 use icecore::state::rocksdb::RocksDbOptions;
-use icecore::store::{LocalStore, StoreRef};
+use icecore::store::{self, StoreAddress, StoreOptions, StoreRef};
 use icecore::task::RocksDbTask;
 use icecore::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -33,18 +32,12 @@ pub const JOB: &str = "nexmark";
 /// How many checkpoints are kept.
 pub const RETAINED: u32 = 3;
 
-/// Opens the store that checkpoints go to: the one place that knows what kinds there are.
+/// Opens the store that checkpoints go to, whatever its kind. Options come from the environment: those of the
+/// store's own tools, such as AWS_REGION, and those that the command takes, too.
 pub fn open_store(store: &str, env: &Env) -> Result<StoreRef> {
-    let path = match store.split_once("://") {
-        None => store,
-        Some(("file", path)) => path,
-        Some(_) => {
-            return Err(Error::new(ErrorKind::Unsupported, "open the store", "the demo knows local folders only")
-                .with_object(store)
-                .with_advice("name a folder"));
-        }
-    };
-    Ok(Arc::new(LocalStore::open(Path::new(path), env.clone())?))
+    let mut options = StoreOptions::new();
+    options.add_list(&std::env::var("ICECORE_STORE_OPTIONS").unwrap_or_default())?;
+    store::open(&StoreAddress::parse(store)?, &options, env.clone())
 }
 
 /// The operators at a parallelism.

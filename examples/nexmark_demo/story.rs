@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use icecore::env::Env;
+use icecore::store::{Access, StoreRef};
 use icecore::{Error, ErrorKind, Result};
 
 use crate::aftermath::{collect_and_verify, print_tree};
@@ -30,6 +31,7 @@ pub fn tell(options: &Options) -> Result<bool> {
     let runtime = crate::new_runtime()?;
     let env = runtime.block_on(async { Env::system() })?;
     let store = open_store(&place.store, &env)?;
+    runtime.block_on(async { refuse_taken(&store).await })?;
     let mut screen = Screen::new();
     let (_, after) = options.parallelism;
     screen.line("icecore: checkpoints of a running job, a kill -9 in the middle, and the proof that nothing was lost.");
@@ -213,22 +215,22 @@ fn say_goodbye(place: Place, is_equal: bool, screen: &Screen) {
     if !is_equal {
         screen.line("The final states are NOT equal: see above. This is a bug in icecore or in the demo.");
     }
-    match place.temporary {
-        Some(_) => {
-            screen.line(
-                "Its folder is removed now. To look around in it, run: make demo ARGS='--dir /tmp/nexmark', and then",
-            );
-            print_commands(screen, "/tmp/nexmark/store");
-        }
-        None => {
-            screen.line(format_args!("Everything is kept in {}. Try next:", place.root.display()));
-            print_commands(screen, &place.store);
-        }
+    // What a folder of its own holds goes with it; a store that was named stays.
+    let is_store_gone = place.temporary.is_some() && Path::new(&place.store).starts_with(&place.root);
+    if is_store_gone {
+        screen.line(
+            "Its folder is removed now. To look around in it, run: make demo ARGS='--dir /tmp/nexmark', and then",
+        );
+        print_commands(screen, "/tmp/nexmark/store");
+    } else {
+        let kept = if place.temporary.is_some() { place.store.clone() } else { place.root.display().to_string() };
+        screen.line(format_args!("Everything is kept in {kept}. Try next, as long as the store is there:"));
+        print_commands(screen, &place.store);
     }
 }
 
 fn print_commands(screen: &Screen, store: &str) {
-    screen.line("   alias icecore='cargo run -q --features rocksdb,memory,cli,test-support --bin icecore --'");
+    screen.line("   alias icecore='cargo run -q --features rocksdb,memory,s3,cli,test-support --bin icecore --'");
     screen.line(format_args!(
         "   icecore --store {store} list    # the checkpoints; `show` has their files, `du` their shared bytes"
     ));
@@ -254,23 +256,33 @@ impl Place {
         };
         let store = match &options.store {
             None => root.join("store").display().to_string(),
-            Some(store) => {
-                refuse_content(Path::new(store))?;
-                store.clone()
-            }
+            Some(store) => store.clone(),
         };
         Ok(Self { root, store, temporary })
     }
 }
 
-/// An earlier demo's checkpoints would be taken up, and nothing would be left to show.
+/// The demo fills the folder, and removes what is of no use any more.
 fn refuse_content(folder: &Path) -> Result<()> {
     match std::fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
-        Ok(true) => Err(Error::new(ErrorKind::AlreadyExists, "start the demo", "the folder is not empty")
-            .with_object(folder.display())
-            .with_advice("name a new one, or remove it")),
+        Ok(true) => Err(not_empty(folder.display())),
         Ok(false) | Err(_) => Ok(()),
     }
+}
+
+/// An earlier demo's checkpoints would be taken up, and nothing would be left to show.
+async fn refuse_taken(store: &StoreRef) -> Result<()> {
+    store.probe(Access::Read).await?;
+    match store.list_children(None).await?.is_empty() {
+        true => Ok(()),
+        false => Err(not_empty(store.describe())),
+    }
+}
+
+fn not_empty(place: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "start the demo", "the folder is not empty")
+        .with_object(place)
+        .with_advice("name a new one, or remove it")
 }
 
 fn folder_bytes(folder: &Path) -> u64 {
