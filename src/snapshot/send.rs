@@ -171,7 +171,7 @@ impl Snapshotter {
     ///
     /// # Errors
     /// `error`, if there is to be none; [`ErrorKind::Cancelled`] if the checkpoint was given up meanwhile.
-    async fn before_another(&self, trigger: &Trigger, backoff: &mut Backoff<'_>, error: Error) -> Result<()> {
+    async fn before_another(&self, trigger: &Trigger, backoff: &mut Backoff, error: Error) -> Result<()> {
         backoff.after(error).await?;
         if self.is_given_up(trigger.checkpoint) {
             let message = "the checkpoint was given up while a failed upload waited to be sent again";

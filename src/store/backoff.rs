@@ -1,5 +1,6 @@
 //! When failed work is tried again: waits that grow, are never quite the same, and end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -64,9 +65,13 @@ impl RetryPolicy {
     }
 }
 
-/// A policy in use: with the doors to time and chance, and when it last told of a wait.
+/// A policy in use.
 #[derive(Debug)]
-pub(crate) struct Retries {
+pub(crate) struct Retries(Arc<Shared>);
+
+/// The policy, with the doors to time and chance, and when it last told of a wait.
+#[derive(Debug)]
+struct Shared {
     policy: RetryPolicy,
     env: Env,
     told_at: Mutex<Option<Duration>>,
@@ -74,14 +79,16 @@ pub(crate) struct Retries {
 
 impl Retries {
     pub(crate) fn new(policy: RetryPolicy, env: Env) -> Self {
-        Self { policy, env, told_at: Mutex::new(None) }
+        Self(Arc::new(Shared { policy, env, told_at: Mutex::new(None) }))
     }
 
     /// For one piece of work, at its beginning.
-    pub(crate) fn begin(&self) -> Backoff<'_> {
-        Backoff { retries: self, failures: 0, failed_first_at: None, waited: Duration::ZERO }
+    pub(crate) fn begin(&self) -> Backoff {
+        Backoff { shared: Arc::clone(&self.0), failures: 0, failed_first_at: None, waited: Duration::ZERO }
     }
+}
 
+impl Shared {
     /// Whether it is time for another line.
     fn may_tell(&self, now: Duration) -> bool {
         let mut told_at = self.told_at.lock();
@@ -95,15 +102,15 @@ impl Retries {
 
 /// How often one piece of work has failed, and for how long.
 #[derive(Debug)]
-pub(crate) struct Backoff<'a> {
-    retries: &'a Retries,
+pub(crate) struct Backoff {
+    shared: Arc<Shared>,
     failures: u32,
     failed_first_at: Option<Duration>,
     /// All waits together: the end comes even by a clock that stands still.
     waited: Duration,
 }
 
-impl Backoff<'_> {
+impl Backoff {
     /// Waits before the next attempt.
     ///
     /// # Errors
@@ -124,7 +131,7 @@ impl Backoff<'_> {
         if !error.is_retryable() {
             return false;
         }
-        let Retries { policy, env, .. } = self.retries;
+        let Shared { policy, env, .. } = &*self.shared;
         self.failures = self.failures.saturating_add(1);
         let now = env.clock.monotonic();
         self.failed_first_at.get_or_insert(now);
@@ -134,7 +141,7 @@ impl Backoff<'_> {
         }
         let wait = self.jittered(policy.wait_after(self.failures)).min(left).max(SHORTEST_WAIT);
         let (failures, wait_ms) = (self.failures, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        if wait >= TOLD_FROM && self.retries.may_tell(now) {
+        if wait >= TOLD_FROM && self.shared.may_tell(now) {
             tracing::warn!(%error, failures, wait_ms, "the store fails; trying again");
         } else {
             tracing::debug!(%error, failures, wait_ms, "trying again");
@@ -147,7 +154,7 @@ impl Backoff<'_> {
     /// Since the first failure.
     fn passed(&self) -> Duration {
         let Some(first) = self.failed_first_at else { return Duration::ZERO };
-        self.retries.env.clock.monotonic().saturating_sub(first).max(self.waited)
+        self.shared.env.clock.monotonic().saturating_sub(first).max(self.waited)
     }
 
     /// Some of the work is done: the next failure is a first one.
@@ -158,14 +165,12 @@ impl Backoff<'_> {
     fn jittered(&self, wait: Duration) -> Duration {
         let half = wait / 2;
         let span = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX).max(1);
-        half + Duration::from_nanos(self.retries.env.randomness.next_u64() % span)
+        half + Duration::from_nanos(self.shared.env.randomness.next_u64() % span)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::env::{Clock, Randomness, Runtime, Task};
     use crate::error::ErrorKind;
@@ -228,7 +233,7 @@ mod tests {
     }
 
     /// Fails until it is given up; the last error.
-    async fn fail(backoff: &mut Backoff<'_>) -> Error {
+    async fn fail(backoff: &mut Backoff) -> Error {
         loop {
             if let Err(error) = backoff.after(passing()).await {
                 return error;
@@ -301,8 +306,8 @@ mod tests {
     async fn however_much_fails_at_once_few_lines_are_written() {
         let world = Arc::new(World::default());
         let retries = retries(RetryPolicy::OBJECTS, &world);
-        let told = (0..100).filter(|_| retries.may_tell(world.monotonic())).count();
+        let told = (0..100).filter(|_| retries.0.may_tell(world.monotonic())).count();
         *world.now.lock() += TOLD_EVERY;
-        assert_eq!((told, retries.may_tell(world.monotonic())), (1, true));
+        assert_eq!((told, retries.0.may_tell(world.monotonic())), (1, true));
     }
 }

@@ -26,8 +26,11 @@ mod open;
 pub mod opendal;
 mod options;
 mod path;
+#[cfg(feature = "s3")]
+mod probe;
 mod retry;
 mod size;
+mod temporary;
 #[cfg(feature = "test-support")]
 pub mod testing;
 

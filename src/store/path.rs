@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::temporary::TEMPORARY_PREFIX;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The longest path a store is asked to keep, in bytes.
@@ -75,7 +76,7 @@ impl StorePath {
             "" => Some("a component is empty (a leading, trailing or doubled slash)"),
             "." | ".." => Some("a component is `.` or `..`, which could leave the root"),
             _ if component.len() > MAX_COMPONENT_BYTES => Some("a component is longer than 255 bytes"),
-            _ if component.starts_with(".tmp-") => Some("`.tmp-` is kept for unfinished objects"),
+            _ if component.starts_with(TEMPORARY_PREFIX) => Some("`.tmp-` is kept for unfinished objects"),
             _ if !component.bytes().all(allowed) => {
                 Some("only ASCII letters, digits and - _ . + = @ % may stand in a component")
             }

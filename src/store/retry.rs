@@ -210,7 +210,7 @@ struct Listing<'a> {
     given: Option<StorePath>,
     /// Where this pass began to be of use: up to here an earlier one gave everything.
     behind: Option<StorePath>,
-    backoff: Backoff<'a>,
+    backoff: Backoff,
 }
 
 impl<'a> Listing<'a> {

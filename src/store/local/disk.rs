@@ -14,6 +14,8 @@ use std::path::Path;
 
 use tempfile::TempPath;
 
+use crate::store::temporary::TEMPORARY_PREFIX;
+
 /// Objects are readable for whom the process's umask allows, as if a shell had made them. (The
 /// crate `tempfile` alone would make them readable for their owner only.)
 const OBJECT_MODE: u32 = 0o666;
@@ -118,17 +120,9 @@ fn is_unsupported(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| unsupported.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// The name of an unfinished object: `.tmp-` can stand in no `StorePath`.
-pub(super) const TEMPORARY_PREFIX: &str = ".tmp-";
-
 /// Whether `name` is an unfinished object's.
 pub(super) fn is_temporary(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
-}
-
-/// A temporary name of 128 random bits, so none is ever used twice.
-pub(super) fn temporary_name(randomness: &dyn crate::env::Randomness) -> String {
-    format!("{TEMPORARY_PREFIX}{:016x}{:016x}", randomness.next_u64(), randomness.next_u64())
 }
 
 #[cfg(test)]

@@ -37,11 +37,12 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::disk::{Disk, RealDisk, temporary_name};
+use self::disk::{Disk, RealDisk};
 use self::folders::Folders;
 use self::resolve::{Found, resolve};
 use self::walk::Walk;
 use self::writer::{LocalUnnamed, LocalWriter, Unfinished};
+use super::temporary::temporary_name;
 use super::{Child, ObjectMeta, ObjectWriter, Store, StorePath, UnnamedWriter};
 use crate::buffers::Buffers;
 use crate::env::Env;

@@ -32,8 +32,8 @@ use ::opendal::services::S3;
 use ::opendal::{Execute, Executor, HttpTransporter, OperationContext, Operator};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
 use reqsign_core::{Env as Surroundings, OsEnv, ProvideCredentialChain};
 
 use self::requests::{MAX_DELETED_AT_ONCE, Marker, OpenUpload, Requests};
@@ -43,6 +43,7 @@ use self::writer::Writing;
 use super::{OpendalStore, Rules};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::probe::probe_change;
 use crate::store::{
     Access, Child, MAX_PATH_BYTES, ObjectMeta, ObjectWriter, ReadAhead, Store, StoreOptions, StorePath,
 };
@@ -56,10 +57,8 @@ const MAX_PARTS: u64 = 10_000;
 const MAX_CONCURRENT_BATCHES: usize = 4;
 /// How many deletes or aborts of one object each are under way at once.
 const MAX_CONCURRENT_SINGLES: usize = 16;
-/// Where probes write, below the store's root.
-const PROBE_FOLDER: &str = ".icecore-probe";
-/// Objects of probes that are older were left by processes that crashed.
-const STALE_PROBE: Duration = Duration::from_secs(3600);
+/// By how much the service's clock may be ahead of ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 /// Objects of an S3 bucket below a prefix. See the module's text, and [`S3_OPTIONS`].
 #[derive(Clone)]
@@ -169,29 +168,6 @@ impl S3Store {
         let path = path.and_then(|path| StorePath::new(path).ok());
         path.is_some_and(|path| !self.writing.contains(&path)) && upload.begun <= before
     }
-
-    async fn probe_change(&self) -> Result<()> {
-        let folder = StorePath::new(PROBE_FOLDER)?;
-        let now_ms = self.env.clock.unix_time_ms();
-        let path = folder.join(&format!("{now_ms}-{:016x}", self.env.randomness.next_u64()))?;
-        let bytes = Bytes::from(format!("icecore looks whether it may write here: {path}"));
-        let odd = |message: &str| {
-            Error::new(ErrorKind::Io, "probe the store", message)
-                .with_object(&path)
-                .with_advice("check the endpoint: what answers there does not keep what it is given")
-        };
-        self.put(&path, bytes.clone()).await?;
-        if self.read(&path, 0..bytes.len() as u64).await? != bytes {
-            return Err(odd("other bytes were read than were written"));
-        }
-        let listed: Vec<ObjectMeta> = self.list(Some(&folder)).try_collect().await?;
-        if !listed.iter().any(|object| object.path == path) {
-            return Err(odd("an object that was written is not listed"));
-        }
-        let mut gone = vec![path.clone()];
-        gone.extend(listed.into_iter().map(|object| object.path).filter(|other| is_stale(other, now_ms)));
-        self.delete(&gone).await.into_iter().collect()
-    }
 }
 
 /// An operator that sends its requests through `transport` and starts its tasks through `env`.
@@ -238,12 +214,6 @@ impl Execute for Tasks {
     }
 }
 
-/// Whether a probe that crashed left this; its name begins with the time.
-fn is_stale(path: &StorePath, now_ms: u64) -> bool {
-    let begun_ms = path.file_name().split('-').next().and_then(|text| text.parse::<u64>().ok());
-    begun_ms.is_some_and(|begun_ms| now_ms.saturating_sub(begun_ms) > STALE_PROBE.as_millis() as u64)
-}
-
 impl fmt::Debug for S3Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("S3Store").field("name", &self.name).finish_non_exhaustive()
@@ -266,7 +236,7 @@ impl Store for S3Store {
         self.inner.list_one().await?;
         match access {
             Access::Read => Ok(()),
-            Access::Change => self.probe_change().await.map_err(|error| error.with_object(&self.name)),
+            Access::Change => probe_change(self, &self.env).await.map_err(|error| error.with_object(&self.name)),
         }
     }
 
@@ -312,9 +282,8 @@ impl Store for S3Store {
         let told = |failure: Failure| failure.into_error(OPERATION).with_object(&self.name);
         let below = prefix.map_or_else(|| self.root.clone(), |prefix| format!("{}/", self.key(prefix)));
         let now = UNIX_EPOCH + Duration::from_millis(self.env.clock.unix_time_ms());
-        // The service's clock may be ahead of ours.
         let before =
-            if older_than.is_zero() { now + STALE_PROBE } else { now.checked_sub(older_than).unwrap_or(UNIX_EPOCH) };
+            if older_than.is_zero() { now + CLOCK_SKEW } else { now.checked_sub(older_than).unwrap_or(UNIX_EPOCH) };
         let abandoned = match self.abandoned(&below, before).await {
             Ok(abandoned) => abandoned,
             Err(failure) if failure.kind == ErrorKind::Unsupported => {
