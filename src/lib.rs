@@ -92,7 +92,7 @@
 //!
 //! None is on by default, so that the default builds quickly. `rocksdb`: the RocksDB backend and full
 //! checkpoints as tables. `memory`: an in-memory store through OpenDAL. `s3`: stores on S3 and what speaks its
-//! protocol. `cli`: the `icecore` command.
+//! protocol. `hdfs`: stores in HDFS. `cli`: the `icecore` command.
 //! `test-support`: stores that fail on purpose, and the conformance suite for stores.
 
 #![deny(unsafe_code)]

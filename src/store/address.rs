@@ -22,7 +22,7 @@ const KINDS: &str = "name a folder, file:///folder, s3://bucket/prefix, hdfs://h
 /// |---|---|
 /// | `/folder`, `folder`, `file:///folder` | a local folder; in a URL, `%20` and the like are decoded |
 /// | `s3://bucket/prefix` (or `s3a:`) | the objects of a bucket below a prefix, which is taken as it stands |
-/// | `hdfs://host:port/folder`, `hdfs://nameservice/folder`, `hdfs:///folder` | a folder of an HDFS; without a host, of the configured one |
+/// | `hdfs://host:port/folder`, `hdfs://nameservice/folder` | a folder of an HDFS |
 /// | `memory:` | an empty store in this process's memory |
 ///
 /// Credentials and endpoints are no part of it (see `docs/stores.md`), so an address can be shown to anyone.
@@ -42,7 +42,7 @@ pub enum StoreAddress {
     },
     /// A folder of an HDFS.
     Hdfs {
-        /// `host:port` of the NameNode, or the name of a nameservice, or empty for the configured default.
+        /// `host:port` of the NameNode, or the name of a nameservice.
         authority: String,
         /// The folder, without slashes at either end; may be empty.
         prefix: String,
@@ -95,7 +95,7 @@ impl StoreAddress {
         const ADVICE: &str = "write hdfs://host:port/folder, or hdfs://nameservice/folder";
         let (authority, prefix) = authority_and_prefix(text, rest, ADVICE)?;
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-        if !authority.bytes().all(allowed) {
+        if authority.is_empty() || !authority.bytes().all(allowed) {
             return Err(invalid("that is no host and port, nor a nameservice", ADVICE).with_object(shown(text)));
         }
         if prefix.contains(':') {
@@ -186,7 +186,6 @@ impl fmt::Display for StoreAddress {
             },
             Self::Memory => f.write_str("memory:"),
             Self::S3 { bucket, prefix } => url(f, "s3", bucket, prefix),
-            Self::Hdfs { authority, prefix } if authority.is_empty() => write!(f, "hdfs:///{prefix}"),
             Self::Hdfs { authority, prefix } => url(f, "hdfs", authority, prefix),
         }
     }
@@ -244,7 +243,6 @@ mod tests {
             ("s3a://bucket/a/b%20c/", s3("bucket", "a/b%20c")),
             ("hdfs://namenode:8020/a/b", hdfs("namenode:8020", "a/b")),
             ("hdfs://cluster", hdfs("cluster", "")),
-            ("hdfs:///a", hdfs("", "a")),
         ] {
             assert_eq!(StoreAddress::parse(text).unwrap(), address, "{text}");
         }
@@ -271,6 +269,7 @@ mod tests {
             ("s3://bucket/a/../b", InvalidInput),
             ("s3://bucket/a\nb", InvalidInput),
             (&long, InvalidInput),
+            ("hdfs:///a", InvalidInput),
             ("hdfs://host/a:b", InvalidInput),
             ("hdfs://ho st/a", InvalidInput),
             ("gs://bucket/x", Unsupported),

@@ -19,6 +19,8 @@
 
 mod address;
 mod backoff;
+#[cfg(feature = "hdfs")]
+pub mod hdfs;
 mod limit;
 pub mod local;
 mod open;
@@ -26,7 +28,7 @@ mod open;
 pub mod opendal;
 mod options;
 mod path;
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "hdfs", feature = "s3"))]
 mod probe;
 mod retry;
 mod size;
@@ -49,6 +51,8 @@ use crate::error::Result;
 pub use address::{MAX_PREFIX_BYTES, StoreAddress};
 pub use backoff::RetryPolicy;
 pub(crate) use backoff::{Backoff, Retries};
+#[cfg(feature = "hdfs")]
+pub use hdfs::HdfsStore;
 pub use limit::{RateLimitedStore, RateLimiter, RateLimits};
 pub use local::LocalStore;
 pub use open::{REMOTE_OPTIONS, open, open_limited};

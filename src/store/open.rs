@@ -55,7 +55,9 @@ pub fn open_limited(
         StoreAddress::S3 { bucket, prefix } => {
             repeated(limiter.limit(s3(bucket, prefix, options, env.clone())?), options, env)
         }
-        StoreAddress::Hdfs { .. } => lacks(address, "hdfs"),
+        StoreAddress::Hdfs { authority, prefix } => {
+            repeated(limiter.limit(hdfs(authority, prefix, options, env.clone())?), options, env)
+        }
     }
 }
 
@@ -88,6 +90,18 @@ fn s3(bucket: &str, prefix: &str, _options: &StoreOptions, _env: Env) -> Result<
     lacks(&StoreAddress::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() }, "s3")
 }
 
+#[cfg(feature = "hdfs")]
+fn hdfs(authority: &str, prefix: &str, options: &StoreOptions, env: Env) -> Result<StoreRef> {
+    let options = super::hdfs::HdfsOptions::from_pairs(options)?;
+    Ok(Arc::new(super::HdfsStore::open(authority, prefix, options, env)?))
+}
+
+#[cfg(not(feature = "hdfs"))]
+fn hdfs(authority: &str, prefix: &str, _options: &StoreOptions, _env: Env) -> Result<StoreRef> {
+    lacks(&StoreAddress::Hdfs { authority: authority.to_owned(), prefix: prefix.to_owned() }, "hdfs")
+}
+
+#[cfg_attr(all(feature = "hdfs", feature = "memory", feature = "s3"), allow(dead_code, reason = "nothing is lacking"))]
 fn lacks(address: &StoreAddress, feature: &str) -> Result<StoreRef> {
     Err(Error::new(ErrorKind::Unsupported, "open the store", "stores of this kind are not in this build")
         .with_object(address)
@@ -106,14 +120,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_built_in_says_which_feature_brings_it() {
-        let error = open(&StoreAddress::parse("hdfs://host/x").unwrap(), &StoreOptions::new(), Env::system().unwrap())
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("feature `hdfs`"), "{error}");
-        #[cfg(not(feature = "s3"))]
-        assert_eq!(kind_of("s3://bucket/x", ""), ErrorKind::Unsupported);
-        #[cfg(not(feature = "memory"))]
-        assert_eq!(kind_of("memory:", ""), ErrorKind::Unsupported);
+        for (feature, is_built_in, address) in [
+            ("hdfs", cfg!(feature = "hdfs"), "hdfs://host:8020/x"),
+            ("memory", cfg!(feature = "memory"), "memory:"),
+            ("s3", cfg!(feature = "s3"), "s3://bucket/x"),
+        ] {
+            if is_built_in {
+                continue;
+            }
+            let address = StoreAddress::parse(address).unwrap();
+            let error = open(&address, &StoreOptions::new(), Env::system().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains(&format!("feature `{feature}`")), "{error}");
+        }
     }
 
     #[tokio::test]
@@ -130,6 +149,19 @@ mod tests {
     async fn a_memory_store_has_no_options() {
         open(&StoreAddress::Memory, &StoreOptions::new(), Env::system().unwrap()).unwrap();
         assert_eq!(kind_of("memory:", "region=x"), ErrorKind::InvalidInput);
+    }
+
+    #[cfg(feature = "hdfs")]
+    #[tokio::test]
+    async fn an_hdfs_store_knows_its_options_and_no_others() {
+        assert_eq!(kind_of("hdfs://host:8020/x", "replicaton=2"), ErrorKind::InvalidInput);
+        assert_eq!(kind_of("hdfs://nameservice-of-nobody/x", ""), ErrorKind::InvalidInput);
+        let options = StoreOptions::new().with("replication", "2").with("block-size", "64MiB");
+        let address = StoreAddress::parse("hdfs://host:8020/x").unwrap();
+        let store = open(&address, &options, Env::system().unwrap()).unwrap();
+        assert_eq!(store.describe(), "hdfs://host:8020/x");
+        let shown = format!("{store:?}");
+        assert!(shown.starts_with("RetryingStore { inner: HdfsStore"), "{shown}");
     }
 
     #[cfg(feature = "s3")]

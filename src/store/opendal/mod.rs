@@ -1,4 +1,4 @@
-//! Any service that OpenDAL serves: memory, and S3 with what [`s3`] adds.
+//! Any service that OpenDAL serves: memory, and S3 with what `s3` adds.
 //!
 //! | icecore | OpenDAL |
 //! |---|---|
