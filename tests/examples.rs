@@ -8,6 +8,7 @@ fn runs(name: &str, says: &str) {
     let mut features = vec!["rocksdb", "test-support"];
     features.extend(cfg!(feature = "memory").then_some("memory"));
     features.extend(cfg!(feature = "s3").then_some("s3"));
+    features.extend(cfg!(feature = "hdfs").then_some("hdfs"));
     features.extend(cfg!(feature = "cli").then_some("cli"));
     let output = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--features", &features.join(","), "--example", name])

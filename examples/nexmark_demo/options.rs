@@ -26,7 +26,7 @@ pub struct Options {
     /// Keep the temporary folder
     #[arg(long)]
     pub keep: bool,
-    /// Where the checkpoints go: a folder, new or empty, or s3://bucket/prefix [default: `store` in the working folder]
+    /// Where the checkpoints go: a folder, new or empty, or another store's address [default: `store` in the working folder]
     #[arg(long)]
     pub store: Option<String>,
     /// Leave this event out of the reference: the comparison must notice
