@@ -29,7 +29,9 @@ async fn every_block_is_to_be_synced_before_its_end_is_acknowledged() {
     bench.put("put", &bytes).await.unwrap();
     stream(&bench.store, "streamed", &bytes).await.unwrap();
     let count = |part: &[u8]| recorders.iter().map(|recorder| recorder.count(part)).sum::<usize>();
-    assert_eq!((count(LAST_PACKET), count(SYNCED_LAST_PACKET)), (6, 6), "two objects of three blocks");
+    // Two objects of three blocks, and what was begun anew if a DataNode was not back from an earlier test.
+    let (ends, synced) = (count(LAST_PACKET), count(SYNCED_LAST_PACKET));
+    assert!(ends >= 6 && synced == ends, "{synced} of {ends} blocks");
     expect_whole(&bench.store, "put", &bytes).await;
 }
 
@@ -63,8 +65,9 @@ impl Recorder {
 }
 
 async fn relay(down: TcpStream, upstream: String, kept: Arc<Mutex<Vec<Vec<u8>>>>, number: usize) {
+    let Ok(up) = TcpStream::connect(&upstream).await else { return };
     let (mut from_client, mut to_client) = down.into_split();
-    let (mut from_node, mut to_node) = TcpStream::connect(&upstream).await.unwrap().into_split();
+    let (mut from_node, mut to_node) = up.into_split();
     tokio::spawn(async move { tokio::io::copy(&mut from_node, &mut to_client).await });
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
