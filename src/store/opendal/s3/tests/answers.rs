@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt as _;
+
 use super::service::{Answer, Service, empty_listing, ok, refuse};
 use super::*;
 
