@@ -249,7 +249,8 @@ fn a_living_owner_is_told_of_more_damage_than_one_request_names() {
     }
     let bench = Bench::new();
     let db = bench.path("db");
-    write(&db, 0, 20_000);
+    // How many tables are left is a matter of when compactions ran: twice as many as it takes.
+    write(&db, 0, 40_000);
     bench.ok(&format!("snapshot {}", db.display()));
     let owner = Owner::of(&bench);
     owner.serve();
