@@ -29,7 +29,9 @@ pub fn tell(options: &Options) -> Result<bool> {
     let place = Place::make(options)?;
     // Opened here so that a store that cannot be is refused at once.
     let runtime = crate::new_runtime()?;
-    let env = runtime.block_on(async { Env::system() })?;
+    // Some clients work in the runtime that they are made in.
+    let _inside = runtime.enter();
+    let env = Env::system()?;
     let store = open_store(&place.store, &env)?;
     runtime.block_on(async { refuse_taken(&store).await })?;
     let mut screen = Screen::new();
