@@ -4,9 +4,9 @@ mod cli_support;
 mod rocksfolder_support;
 mod services;
 
-use std::process::{Command, Output};
+use std::process::Command;
 
-use cli_support::{copy_folder, scan};
+use cli_support::{copy_folder, failed, scan, succeeded};
 use rocksfolder_support::{db_bench, have_rocksdb_tools};
 use services::HdfsAddress;
 
@@ -39,18 +39,8 @@ impl Bench {
     }
 
     fn ok(&self, line: &str) -> String {
-        let output = self.command(line).output().unwrap();
-        assert!(output.status.success(), "icecore {line}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        succeeded(line, self.command(line).output().unwrap())
     }
-}
-
-/// One line on stderr, and the code.
-fn failed(output: &Output, code: i32) -> String {
-    let said = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    said
 }
 
 #[test]

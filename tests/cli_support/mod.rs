@@ -68,9 +68,7 @@ impl Bench {
 
     /// What it prints; it must succeed.
     pub fn ok(&self, line: &str) -> String {
-        let output = self.run(line);
-        assert!(output.status.success(), "icecore {line}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        succeeded(line, self.run(line))
     }
 
     pub fn json(&self, line: &str) -> Value {
@@ -174,4 +172,18 @@ pub fn scan(db: &Path) -> String {
     let output = Command::new("ldb").arg(format!("--db={}", db.display())).args(["scan", "--hex"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command printed that succeeded.
+pub fn succeeded(line: &str, output: Output) -> String {
+    assert!(output.status.success(), "icecore {line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command said that failed: one line on stderr. And the code.
+pub fn failed(output: &Output, code: i32) -> String {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
 }

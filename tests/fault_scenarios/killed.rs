@@ -1,8 +1,6 @@
 //! kill -9 of the server.
 
-use std::time::Duration;
-
-use super::{Job, Patience, Remote};
+use super::{Job, Patience, Remote, until};
 use crate::services::proxy::Rule;
 use crate::task_support::Kind;
 
@@ -16,9 +14,7 @@ pub async fn in_the_middle_of_an_upload(remote: &impl Remote) {
     job.grow(LARGE_BYTES);
     remote.network().set(SLOW);
     let killing = async {
-        while !remote.has_sent_a_piece() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| remote.has_sent_a_piece()).await;
         remote.kill();
         remote.restart();
         remote.network().set(Rule::Pass);
@@ -34,9 +30,7 @@ pub async fn and_away_until_the_checkpoint_has_failed(remote: &impl Remote) {
     job.grow(LARGE_BYTES);
     remote.network().set(SLOW);
     let killing = async {
-        while !remote.has_sent_a_piece() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| remote.has_sent_a_piece()).await;
         remote.kill();
     };
     let (outcome, ()) = tokio::join!(job.checkpoint(), killing);
@@ -57,9 +51,7 @@ pub async fn behind_a_commit_that_nobody_heard_of(remote: &impl Remote) {
     remote.network().lose_answer(remote.write_of("_metadata"));
     let hits = remote.network().hits();
     let killing = async {
-        while remote.network().hits() == hits {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| remote.network().hits() > hits).await;
         remote.kill();
         remote.restart();
     };

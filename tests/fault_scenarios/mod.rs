@@ -13,11 +13,27 @@ pub mod lost;
 pub mod passing;
 pub mod refused;
 
+use std::time::Duration;
+
 use icecore::store::StoreRef;
 
 use crate::services::proxy::{Aim, Proxy};
 
 pub use job::Job;
+
+/// A test for each of these scenarios, on the server that all tests share. `Place` is that of the test program.
+macro_rules! scenarios {
+    ($($name:ident: $scenario:path,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let Some(place) = crate::support::Place::shared(stringify!($name)) else { return };
+                $scenario(&place).await;
+            }
+        )*
+    };
+}
+pub(crate) use scenarios;
 
 /// How long a job's calls on its store are patient.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +51,13 @@ impl Patience {
     pub const DEFAULT: Self = Self { retry_for: "60s", silence: "30s", sends_again: true };
     /// What is down is told at once.
     pub const NONE: Self = Self { retry_for: "0s", silence: "30s", sends_again: false };
+}
+
+/// Waits, beside what the job does, for the moment at which something is to break.
+pub async fn until(is: impl Fn() -> bool) {
+    while !is() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// A place of one test's own on a real server, and what breaks it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fault_scenarios::{Job, Patience, Remote as _};
+use crate::fault_scenarios::{Job, Patience, Remote as _, until};
 use crate::support::{DATANODES, Place};
 use crate::task_support::Kind;
 
@@ -28,9 +28,7 @@ async fn a_datanode_that_dies_under_a_checkpoint_does_not_fail_it() {
     job.grow(LARGE_BYTES);
     let begun = place.network().count("addBlock", "");
     let killing = async {
-        while place.network().count("addBlock", "") == begun {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until(|| place.network().count("addBlock", "") > begun).await;
         place.cluster().kill_datanode(1);
     };
     let (outcome, ()) = tokio::join!(job.checkpoint(), killing);

@@ -1,19 +1,6 @@
 //! Networks that are slow, break, lose answers, and deliver late.
 
-use crate::fault_scenarios::{late, lost, passing};
-use crate::support::Place;
-
-macro_rules! scenarios {
-    ($($name:ident: $scenario:path,)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let Some(place) = Place::shared(stringify!($name)) else { return };
-                $scenario(&place).await;
-            }
-        )*
-    };
-}
+use crate::fault_scenarios::{late, lost, passing, scenarios};
 
 scenarios! {
     a_slow_network_only_takes_longer: passing::delays,
