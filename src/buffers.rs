@@ -8,19 +8,31 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// How many buffers wait to be used again at most.
-const MAX_IDLE_BUFFERS: usize = 16;
-/// Larger buffers are freed.
-const MAX_IDLE_BUFFER_BYTES: usize = 1 << 20;
+/// How much memory the buffers of one pool hold at most while they wait to be used again. More are needed at once, but
+/// then they do not wait.
+const MAX_IDLE_BYTES: usize = 32 << 20;
+/// Larger buffers are freed. What one request for a part of an object asks of any of our stores fits.
+pub(crate) const MAX_IDLE_BUFFER_BYTES: usize = 8 << 20;
+/// Reads from this size on go into buffers that are used again; smaller ones would keep them busy.
+pub(crate) const REUSED_BUFFER_BYTES: usize = 256 << 10;
 
 /// Buffers, all of about one size.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(crate) struct Buffers(Arc<Mutex<Idle>>);
+
+#[derive(Debug, Default)]
+struct Idle {
+    buffers: Vec<Vec<u8>>,
+    size_bytes: usize,
+}
 
 impl Buffers {
     /// An empty buffer, a used one if there is one.
     pub(crate) fn take(&self) -> Vec<u8> {
-        self.0.lock().pop().unwrap_or_default()
+        let mut idle = self.0.lock();
+        let buffer = idle.buffers.pop().unwrap_or_default();
+        idle.size_bytes -= buffer.capacity();
+        buffer
     }
 
     /// The bytes of `buffer`, which comes back when the last copy of them is dropped.
@@ -30,9 +42,11 @@ impl Buffers {
 
     fn give_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
+        let size_bytes = buffer.capacity();
         let mut idle = self.0.lock();
-        if idle.len() < MAX_IDLE_BUFFERS && buffer.capacity() <= MAX_IDLE_BUFFER_BYTES {
-            idle.push(buffer);
+        if size_bytes <= MAX_IDLE_BUFFER_BYTES && idle.size_bytes + size_bytes <= MAX_IDLE_BYTES {
+            idle.size_bytes += size_bytes;
+            idle.buffers.push(buffer);
         }
     }
 }
@@ -57,6 +71,22 @@ impl Drop for Lent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_memory_waits_than_its_limit() {
+        let buffers = Buffers::default();
+        let used: Vec<Bytes> = (0..2 * MAX_IDLE_BYTES / MAX_IDLE_BUFFER_BYTES)
+            .map(|_| buffers.lend(vec![7; MAX_IDLE_BUFFER_BYTES]))
+            .collect();
+        drop(used);
+        assert_eq!(buffers.0.lock().size_bytes, MAX_IDLE_BYTES);
+        drop(buffers.lend(Vec::with_capacity(MAX_IDLE_BUFFER_BYTES + 1)));
+        let mut taken = 0;
+        while buffers.take().capacity() > 0 {
+            taken += 1;
+        }
+        assert_eq!((taken, buffers.0.lock().size_bytes), (MAX_IDLE_BYTES / MAX_IDLE_BUFFER_BYTES, 0));
+    }
 
     #[test]
     fn a_buffer_is_used_again_once_its_last_copy_is_gone() {

@@ -365,19 +365,65 @@ async fn loses_a_race(
     lost.expect_err("two exports made one folder")
 }
 
-#[tokio::test]
-async fn an_export_that_loses_a_race_leaves_the_winner_alone() {
-    let (cluster, checkpoint) = checkpointed(Kind::Heap).await;
-    let folder = cluster.folder.path().join("kept");
-    let target: StoreRef = Arc::new(LocalStore::open(&folder, cluster.env.clone()).unwrap());
-    let error = loses_a_race(&cluster, &checkpoint, &target, async || {
-        export(&cluster, &checkpoint, &target).await.unwrap();
-    })
-    .await;
-    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
-    let kept = read_checkpoint(target, None).await.unwrap();
+/// A store that keeps a name's first content, and, where it is compiled in, one that writes over it.
+fn folders(cluster: &Cluster) -> Vec<StoreRef> {
+    let local = LocalStore::open(cluster.folder.path().join("kept"), cluster.env.clone()).unwrap();
+    vec![
+        Arc::new(local),
+        #[cfg(feature = "memory")]
+        Arc::new(icecore::store::OpendalStore::memory(cluster.env.clone()).unwrap()),
+    ]
+}
+
+/// What was exported is sound, and nothing else lies there.
+async fn assert_exported(cluster: &Cluster, target: &StoreRef) {
+    let kept = read_checkpoint(target.clone(), None).await.unwrap();
     let report = verify_checkpoint(&cluster.env, &kept, true, TransferLimits::default(), &NoProgress).await.unwrap();
     assert!(report.is_sound(), "{:?}", report.damaged);
+    let mut named: Vec<_> =
+        kept.metadata.files().map(|file| kept.stored_file(file).unwrap().object.to_string()).collect();
+    named.push("_metadata".to_owned());
+    named.sort();
+    let there: Vec<_> = target.list(None).map(|object| object.unwrap().path.to_string()).collect().await;
+    assert_eq!(there, named);
+}
+
+#[tokio::test]
+async fn an_export_into_a_folder_where_another_is_under_way_is_refused() {
+    let (cluster, checkpoint) = checkpointed(Kind::Heap).await;
+    for target in folders(&cluster) {
+        let slow = FaultyStore::new(target.clone());
+        let gate = slow.park(Rule::on(Step::Put).path_contains("operator-").always());
+        let slow: StoreRef = slow;
+        let other = async {
+            gate.reached().await;
+            let error = export(&cluster, &checkpoint, &target).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+            gate.release();
+        };
+        let (first, ()) = tokio::join!(export(&cluster, &checkpoint, &slow), other);
+        first.unwrap();
+        assert_exported(&cluster, &target).await;
+    }
+}
+
+#[tokio::test]
+async fn an_export_that_found_its_folder_empty_and_is_overtaken_leaves_the_other_alone() {
+    let (cluster, checkpoint) = checkpointed(Kind::Heap).await;
+    for target in folders(&cluster) {
+        let slow = FaultyStore::new(target.clone());
+        // It has looked, and its mark is not there yet.
+        let gate = slow.park(Rule::on(Step::Put).path_contains("exporting-"));
+        let slow: StoreRef = slow;
+        let other = async {
+            gate.reached().await;
+            export(&cluster, &checkpoint, &target).await.unwrap();
+            gate.release();
+        };
+        let (late, ()) = tokio::join!(export(&cluster, &checkpoint, &slow), other);
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_exported(&cluster, &target).await;
+    }
 }
 
 #[tokio::test]
@@ -415,15 +461,40 @@ async fn an_export_whose_copies_fail_for_a_while_is_whole_and_holds_nothing_else
         }
         export(&cluster, &checkpoint, &(flaky.clone() as StoreRef)).await.unwrap();
         assert!(flaky.fired() >= 3, "{name}");
-        let kept = read_checkpoint(target.clone(), None).await.unwrap();
+        assert_exported(&cluster, &target).await;
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_is_damage_and_the_rest_is_verified() {
+    let (cluster, checkpoint) = checkpointed(Kind::RocksDb).await;
+    let objects: Vec<StorePath> =
+        checkpoint.metadata.files().map(|file| checkpoint.stored_file(file).unwrap().object).collect();
+    assert!(objects.len() > icecore::restore::MAX_UNREADABLE_IN_A_ROW, "{}", objects.len());
+    for kind in [ErrorKind::Temporary, ErrorKind::Io] {
+        let faulty = FaultyStore::new(cluster.store.clone());
+        faulty.inject(Rule::on(Step::Read).path_contains(objects[0].as_str()).always(), Fault::Fail(kind)).unwrap();
+        let on_faulty = Checkpoint { store: faulty.clone(), ..checkpoint.clone() };
+        let verify = async || {
+            let limits = TransferLimits::default();
+            verify_checkpoint(&cluster.env, &on_faulty, true, limits, &NoProgress).await
+        };
+        let report = verify().await.unwrap();
+        let [damage] = &*report.damaged else { panic!("{:?}", report.damaged) };
+        assert_eq!(damage.object, objects[0]);
+        assert!(damage.reason.contains("cannot be read"), "{}", damage.reason);
+        assert!(report.read_bytes > 0);
+        // If nothing can be read, that says nothing about the objects.
+        faulty.inject(Rule::on(Step::Read).always(), Fault::Fail(kind)).unwrap();
+        assert_eq!(verify().await.unwrap_err().kind(), kind);
+        // Nor if nothing answers at all.
+        let gone = FaultyStore::new(cluster.store.clone());
+        for step in [Step::Read, Step::Stat] {
+            gone.inject(Rule::on(step).path_contains(objects[0].as_str()).always(), Fault::Fail(kind)).unwrap();
+        }
+        let on_gone = Checkpoint { store: gone, ..checkpoint.clone() };
         let limits = TransferLimits::default();
-        let report = verify_checkpoint(&cluster.env, &kept, true, limits, &NoProgress).await.unwrap();
-        assert!(report.is_sound(), "{name}: {:?}", report.damaged);
-        let mut named: Vec<_> =
-            kept.metadata.files().map(|file| kept.stored_file(file).unwrap().object.to_string()).collect();
-        named.push("_metadata".to_owned());
-        named.sort();
-        let there: Vec<_> = target.list(None).map(|object| object.unwrap().path.to_string()).collect().await;
-        assert_eq!(there, named, "{name}");
+        let error = verify_checkpoint(&cluster.env, &on_gone, true, limits, &NoProgress).await.unwrap_err();
+        assert_eq!(error.kind(), kind);
     }
 }

@@ -107,6 +107,28 @@ fn local_file(corpus: &Corpus, name: &str) -> LocalFile {
 
 /// Restores what was uploaded into the folder `target`, and removes that again.
 pub fn restore(runtime: &Runtime, store: &StoreRef, files: &[FileEntry], target: &Path) -> Duration {
+    let (checkpoint, options) = (checkpoint(store), FetchOptions::default());
+    let (files, folder) = (files.to_vec(), target.to_owned());
+    let restoring = runtime.spawn(async move {
+        let env = Env::system().unwrap();
+        let start = Instant::now();
+        restore_folder(&env, &checkpoint, &files, &folder, &options).await.unwrap();
+        start.elapsed()
+    });
+    let time = runtime.block_on(restoring).unwrap();
+    fs::remove_dir_all(target).unwrap();
+    time
+}
+
+/// Removes what was uploaded from the store.
+pub fn remove(runtime: &Runtime, store: &StoreRef, files: &[FileEntry]) {
+    let checkpoint = checkpoint(store);
+    let objects: Vec<_> = files.iter().map(|file| checkpoint.stored_file(file).unwrap().object).collect();
+    let outcomes = runtime.block_on(store.delete(&objects));
+    outcomes.into_iter().for_each(|outcome| outcome.unwrap());
+}
+
+fn checkpoint(store: &StoreRef) -> Checkpoint {
     let metadata = CheckpointMetadata {
         job: JobId::new("bench").unwrap(),
         checkpoint: CheckpointId(1),
@@ -120,14 +142,5 @@ pub fn restore(runtime: &Runtime, store: &StoreRef, files: &[FileEntry], target:
         sources: Vec::new(),
         properties: Default::default(),
     };
-    let checkpoint = Checkpoint { store: Arc::clone(store), folder: None, metadata: Arc::new(metadata) };
-    let options = FetchOptions::default();
-    let time = runtime.block_on(async {
-        let env = Env::system().unwrap();
-        let start = Instant::now();
-        restore_folder(&env, &checkpoint, files, target, &options).await.unwrap();
-        start.elapsed()
-    });
-    fs::remove_dir_all(target).unwrap();
-    time
+    Checkpoint { store: Arc::clone(store), folder: None, metadata: Arc::new(metadata) }
 }

@@ -30,6 +30,9 @@ pub const MAX_DONE_REQUESTS: usize = 1_000;
 const PING_INTERVAL_MS: u64 = 1_000;
 /// What a living owner answers to [`Wish::Ping`].
 const ALIVE: &str = "alive";
+/// An unfinished upload of this age is no task's that goes on. Politeness only: a writer whose upload is removed all the
+/// same fails to finish it.
+const UNFINISHED_AGE: Duration = Duration::from_hours(24);
 
 /// What is asked of the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,7 +237,10 @@ impl Coordinator {
             Wish::Ping => Ok(ALIVE.to_owned()),
             Wish::Gc(scope) => {
                 let (_, report) = self.collect(scope, false).await?;
-                Ok(report.to_string())
+                match scope {
+                    SweepScope::Everything => Ok(format!("{report}; {}", self.remove_unfinished().await)),
+                    _ => Ok(report.to_string()),
+                }
             }
             Wish::Drop(folders) => {
                 let drops: Vec<_> = folders.into_iter().map(|folder| (folder, "asked for".to_owned())).collect();
@@ -252,6 +258,19 @@ impl Coordinator {
             }
             Wish::Pin(folder, reason) => self.pin(folder, &reason).await.map(|name| format!("pinned as {name}")),
             Wish::Unpin(folder) => self.unpin(folder).await.map(|count| format!("{count} pins removed")),
+        }
+    }
+}
+
+impl Coordinator {
+    /// Frees what crashed writers left of objects. The job's tasks are writing, too: theirs are young.
+    async fn remove_unfinished(&self) -> String {
+        match self.store.remove_unfinished(Some(self.layout.root()), UNFINISHED_AGE).await {
+            Ok(removed) => format!("{removed} unfinished uploads removed"),
+            Err(error) => {
+                tracing::warn!(%error, "could not remove unfinished uploads");
+                format!("unfinished uploads were not removed: {}", error.message())
+            }
         }
     }
 }

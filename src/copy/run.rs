@@ -18,7 +18,7 @@ use crate::ownership::JobView;
 use crate::restore::{Checkpoint, own_place};
 use crate::snapshot::{Placement, PlacementRequest, Trigger, UploadBroker};
 use crate::store::{Retries, RetryPolicy, StorePath, StoreRef};
-use crate::transfer::{CopyEnd, FailedCopy, Progress, StoredFile, copy_object};
+use crate::transfer::{CopyEnd, FailedCopy, Progress, StoredFile, copy_object, is_unreadable};
 
 const COPY: &str = "copy a checkpoint";
 /// The longest reason that a copied pin gets, in bytes.
@@ -416,7 +416,9 @@ impl Copier<'_> {
                 Err(failed) => failed,
             };
             if let Err(error) = backoff.after(error).await {
-                if end == CopyEnd::Source && is_damage(&error) {
+                let source = &*self.source.store;
+                let is_lost = async || is_unreadable(source, &item.file.object, &error).await;
+                if end == CopyEnd::Source && (is_damage(&error) || is_lost().await) {
                     self.damaged.lock().insert(item.file.clone(), error.message().to_owned());
                     return Err(Failure::Damaged(error));
                 }

@@ -7,6 +7,10 @@
 //! A copy that fails with an error that may pass is made again under another name, as uploads are (K2): the first
 //! one may land at any time. The index says where each file lies. Only the index itself has one name and one attempt: if its
 //! write is answered with an error, the export has failed.
+//!
+//! **One export a folder.** Names are the same in every export of a checkpoint, and some stores write over what is there.
+//! So an export first leaves a mark of its own in the folder, and goes on only if a look after that finds nothing else:
+//! of two, the later look sees both marks. Both may give up; never do both go on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +29,10 @@ use crate::store::{Retries, RetryPolicy, StorePath, StoreRef};
 use crate::transfer::{FailedCopy, Progress, TransferLimits, copy_object};
 
 const EXPORT: &str = "export a checkpoint";
+/// What the name of an export's mark begins with.
+const MARK_PREFIX: &str = "exporting-";
+/// For people who find it.
+const MARK_TEXT: &[u8] = b"icecore exports a checkpoint into this folder, or crashed while it did.\n";
 
 /// What an export wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,10 +59,11 @@ pub async fn export_checkpoint(
     limits: TransferLimits,
     progress: &dyn Progress,
 ) -> Result<ExportReport> {
-    refuse_folder(target, folder).await?;
+    refuse_folder(target, folder, None).await?;
     let StandAlone { metadata, copies } = stand_alone(checkpoint)?;
     // Before anything is copied, so that what cannot be written is told at once.
     let metadata_bytes = encode(env, metadata.clone()).await?;
+    let mark = occupy(env, target, folder).await?;
     let report = ExportReport {
         files: copies.len() as u64,
         bytes: total_bytes(copies.iter().map(|copy| copy.entry.size_bytes).chain([metadata_bytes.len() as u64])),
@@ -71,6 +80,8 @@ pub async fn export_checkpoint(
         };
     }
     remove(target, if outcome.is_err() { &copied.made } else { &copied.spent }).await;
+    // Last: until the rest is gone the folder is nobody else's.
+    remove(target, &[mark]).await;
     outcome.map(|()| report)
 }
 
@@ -113,14 +124,37 @@ pub(crate) fn refuse_job_folder(folder: &StorePath) -> Result<()> {
     Ok(())
 }
 
-async fn refuse_folder(target: &StoreRef, folder: Option<&StorePath>) -> Result<()> {
+/// Leaves a mark in the folder, and makes sure that nobody else did or does.
+async fn occupy(env: &Env, target: &StoreRef, folder: Option<&StorePath>) -> Result<StorePath> {
+    let name = format!("{MARK_PREFIX}{}", Uid::random(&*env.randomness));
+    let mark = at(folder, &name)?;
+    let occupied = match target.put(&mark, Bytes::from_static(MARK_TEXT)).await {
+        Ok(()) => refuse_folder(target, folder, Some(&name)).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = occupied {
+        remove(target, &[mark]).await;
+        return Err(error);
+    }
+    Ok(mark)
+}
+
+/// Refuses a folder with anything in it but `own`.
+async fn refuse_folder(target: &StoreRef, folder: Option<&StorePath>, own: Option<&str>) -> Result<()> {
     if let Some(folder) = folder {
         refuse_job_folder(folder)?;
     }
-    if target.list_children(folder).await?.is_empty() {
+    let children = target.list_children(folder).await?;
+    let others: Vec<&str> = children.iter().map(|child| &*child.name).filter(|name| Some(*name) != own).collect();
+    if others.is_empty() {
         return Ok(());
     }
     let object = folder.map_or_else(|| target.describe(), ToString::to_string);
+    if others.iter().all(|name| name.starts_with(MARK_PREFIX)) {
+        return Err(Error::new(ErrorKind::AlreadyExists, EXPORT, "another export into the target folder is under way")
+            .with_object(object)
+            .with_advice("name another folder; if an export crashed there, remove what it left"));
+    }
     Err(Error::new(ErrorKind::AlreadyExists, EXPORT, "the target folder is not empty")
         .with_object(object)
         .with_advice("name a folder that does not exist yet; nothing was changed"))

@@ -14,7 +14,9 @@ use super::staged::StagedFolder;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{FileEntry, total_bytes};
-use crate::transfer::{NoProgress, Progress, TransferLimits, download, download_to_memory, hash_file};
+use crate::transfer::{
+    NoProgress, Progress, TransferLimits, Unsynced, download_to_memory, download_unsynced, hash_file,
+};
 
 /// How files are fetched.
 #[derive(Clone, Debug)]
@@ -69,10 +71,10 @@ pub async fn restore_folder(
 ///
 /// # Errors
 /// As [`restore_folder`]. The folder's content is of no use after an error.
-pub async fn fetch_files(
+pub async fn fetch_files<'a>(
     env: &Env,
     checkpoint: &Checkpoint,
-    files: &[FileEntry],
+    files: &'a [FileEntry],
     folder: &Path,
     options: &FetchOptions,
 ) -> Result<FetchReport> {
@@ -93,7 +95,11 @@ pub async fn fetch_files(
         };
         (file, outcome)
     };
-    let mut outcomes = options.limits.run(files, |file| Some(file.size_bytes), fetch);
+    let fetched = options.limits.run(files, |file| Some(file.size_bytes), fetch);
+    // While the disk takes one in, others are fetched.
+    let sync =
+        |(file, outcome): (&'a FileEntry, _)| async move { (file, settle(env, outcome, &*options.progress).await) };
+    let mut outcomes = fetched.map(sync).buffer_unordered(options.limits.total()).boxed();
     let mut report = FetchReport::default();
     let mut damaged: Vec<(String, Error)> = Vec::new();
     let mut failed: Option<Error> = None;
@@ -132,26 +138,33 @@ enum Fetched {
     Linked,
 }
 
+/// Brings what was fetched to the disk.
+async fn settle(env: &Env, fetched: Result<(Fetched, Unsynced)>, progress: &dyn Progress) -> Result<Fetched> {
+    let (fetched, unsynced) = fetched?;
+    unsynced.sync(env).await?;
+    progress.file_done();
+    Ok(fetched)
+}
+
 async fn fetch_one(
     env: &Env,
     checkpoint: &Checkpoint,
     file: &FileEntry,
     folder: &Path,
     options: &FetchOptions,
-) -> Result<Fetched> {
+) -> Result<(Fetched, Unsynced)> {
     let target = folder.join(file.local_name.as_str());
     if is_immutable(file.kind) {
         for local in &options.local_folders {
             if link_local(env, file, &local.join(file.local_name.as_str()), &target).await? {
                 options.progress.advance(file.size_bytes);
-                options.progress.file_done();
-                return Ok(Fetched::Linked);
+                return Ok((Fetched::Linked, Unsynced::default()));
             }
         }
     }
     let stored = checkpoint.stored_file(file)?;
-    download(&*checkpoint.store, env, &stored, &target, &*options.progress).await?;
-    Ok(Fetched::FromStore)
+    let unsynced = download_unsynced(&*checkpoint.store, env, &stored, &target, &*options.progress).await?;
+    Ok((Fetched::FromStore, unsynced))
 }
 
 /// Links `candidate` to `target` if it has the file's content, by hash and not by name (I6). What is

@@ -20,4 +20,6 @@ pub use plan::{RestorePlan, RestoreSource};
 pub use staged::StagedFolder;
 #[cfg(feature = "cli")]
 pub(crate) use staged::refuse_content;
-pub use verify::{Damage, VerifyReport, verify_checkpoint, verify_checkpoints, verify_objects};
+pub use verify::{
+    Damage, MAX_UNREADABLE_IN_A_ROW, VerifyReport, verify_checkpoint, verify_checkpoints, verify_objects,
+};

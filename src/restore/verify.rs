@@ -9,7 +9,11 @@ use crate::env::Env;
 use crate::error::{ErrorKind, Result};
 use crate::metadata::total_bytes;
 use crate::store::StorePath;
-use crate::transfer::{Progress, StoredFile, TransferLimits, verify_object};
+use crate::transfer::{Progress, StoredFile, TransferLimits, is_unreadable, verify_object};
+
+/// How many objects may be there and not be readable, none between them being readable, until it is the store that is
+/// in trouble and not they.
+pub const MAX_UNREADABLE_IN_A_ROW: usize = 16;
 
 /// What verifying one checkpoint found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,7 +63,9 @@ pub async fn verify_checkpoint(
 ///
 /// # Errors
 /// Failures that say nothing about the checkpoints (no permission, no connection) are errors;
-/// damage is not, it is in the reports.
+/// damage is not, it is in the reports. So is an object that is there and whose bytes cannot be had, after all attempts
+/// of the store: a disk or every replica may have lost them. But if [`MAX_UNREADABLE_IN_A_ROW`] are like that, one after
+/// the other, the way to the bytes is broken, and that is an error.
 pub async fn verify_checkpoints(
     env: &Env,
     checkpoints: &[Checkpoint],
@@ -97,13 +103,22 @@ pub async fn verify_objects(
     let size_bytes = |file: &&StoredFile| Some(if deep { file.size_bytes } else { 0 });
     let check = |file| async move { (file, check(env, first, file, deep, progress).await) };
     let mut outcomes = limits.run(files, size_bytes, check);
+    let mut unreadable_in_a_row = 0;
     while let Some((file, outcome)) = outcomes.next().await {
         match outcome {
-            Ok(()) => {}
+            Ok(()) => unreadable_in_a_row = 0,
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
                 damage.insert(file, error.message().to_owned());
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                unreadable_in_a_row += 1;
+                let is_lost = unreadable_in_a_row <= MAX_UNREADABLE_IN_A_ROW
+                    && is_unreadable(&*first.store, &file.object, &error).await;
+                if !is_lost {
+                    return Err(error);
+                }
+                damage.insert(file, format!("it is there, but cannot be read: {}", error.message()));
+            }
         }
     }
     Ok(needed.iter().map(|files| report_of(files, &damage, deep)).collect())

@@ -189,7 +189,8 @@ async fn add_source(
     let (tables, chunks): (Vec<&FileEntry>, Vec<&FileEntry>) = files.iter().partition(is_table);
     let mut fetched = stream::iter(chunks)
         .map(|file| async move { Ok::<_, Error>((file, fetch_chunk(file, checkpoint, env, options).await?)) })
-        .buffer_unordered(options.limits.parallelism.max(1));
+        .buffer_unordered(options.limits.parallelism.max(1))
+        .boxed();
     while let Some((file, content)) = fetched.try_next().await? {
         let file = file.clone();
         restore = env

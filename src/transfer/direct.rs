@@ -7,7 +7,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 
 use tokio::sync::mpsc;
 
-use super::download::Target;
+use super::download::{Target, Unsynced};
 use super::{Progress, StoredFile};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,8 +18,11 @@ const PIECE_BYTES: usize = 256 << 10;
 /// How many pieces may be done and not shown yet.
 const PIECES_TO_SHOW: usize = 16;
 
+/// Is told how many bytes are done.
+type Shown = mpsc::Sender<u64>;
+
 /// Copies `file` out of `source` and tells the hash of its bytes, which nobody has compared yet. `target` makes the
-/// target, on the thread that writes it; it is synced.
+/// target, on the thread that writes it.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] if the object is too short; io errors as they are.
@@ -29,7 +32,7 @@ pub(super) async fn copy_hashed(
     file: &StoredFile,
     target: impl FnOnce() -> Result<Target> + Send + 'static,
     progress: &dyn Progress,
-) -> Result<ContentHash> {
+) -> Result<(ContentHash, Unsynced)> {
     let (sender, mut receiver) = mpsc::channel::<u64>(PIECES_TO_SHOW);
     let file = file.clone();
     let copying = env.blocking(move || copy(source, &file, target()?, &sender));
@@ -41,7 +44,7 @@ pub(super) async fn copy_hashed(
     futures::join!(copying, showing).0?
 }
 
-fn copy(mut source: File, file: &StoredFile, mut target: Target, done: &mpsc::Sender<u64>) -> Result<ContentHash> {
+fn copy(mut source: File, file: &StoredFile, mut target: Target, done: &Shown) -> Result<(ContentHash, Unsynced)> {
     let failed = |error| Error::io("read object", &file.object, error);
     source.seek(SeekFrom::Start(file.offset_bytes)).map_err(failed)?;
     let mut buffer = Vec::with_capacity(PIECE_BYTES);
@@ -61,5 +64,5 @@ fn copy(mut source: File, file: &StoredFile, mut target: Target, done: &mpsc::Se
             return Err(error.with_object(&file.object));
         }
     }
-    target.finish()
+    Ok(target.finish())
 }

@@ -18,12 +18,15 @@ use super::{CHUNK_BYTES, CHUNKS_IN_FLIGHT, MAX_IN_MEMORY_BYTES, Progress, READ_O
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::ContentHash;
-use crate::store::{ReadAhead, Store};
+use crate::store::{ReadAhead, Store, StorePath};
 
 /// The most that one request for a part of an object asks for, whatever the store prefers.
 pub const MAX_READ_BYTES: u64 = 16 << 20;
 /// The most requests for one object that are under way at once, whatever the store prefers.
 pub const MAX_READS_AHEAD: usize = 16;
+
+/// How much is hashed and then written while it is still in a processor's own cache.
+const HOT_BYTES: usize = 128 << 10;
 
 /// Fetches `file` into the new local file `target`, syncs it, and proves its hash. On an error the
 /// target may exist with unverified bytes: callers write into a folder that nobody uses yet (I7).
@@ -37,23 +40,51 @@ pub async fn download(
     target: &Path,
     progress: &dyn Progress,
 ) -> Result<()> {
-    if file.size_bytes <= read_ahead(store).request_bytes {
-        return download_small(store, env, file, target, progress).await;
-    }
-    let path = target.to_owned();
-    if let Some(source) = store.open_file(&file.object).await? {
-        check(file, copy_hashed(env, source, file, move || Target::create(path), progress).await?)?;
-        progress.file_done();
-        return Ok(());
-    }
-    let (read, written) = read_through(store, file, progress, |pieces| async move {
-        take_in(env, env.blocking(move || Target::create(path)).await??, pieces).await
-    })
-    .await;
-    read?;
-    check(file, written?)?;
+    download_unsynced(store, env, file, target, progress).await?.sync(env).await?;
     progress.file_done();
     Ok(())
+}
+
+/// The same, but for the sync of a large file, which waits for the disk while others can be fetched. Whoever calls it
+/// tells the progress when the file is done.
+pub(crate) async fn download_unsynced(
+    store: &dyn Store,
+    env: &Env,
+    file: &StoredFile,
+    target: &Path,
+    progress: &dyn Progress,
+) -> Result<Unsynced> {
+    if file.size_bytes <= read_ahead(store).request_bytes {
+        download_small(store, env, file, target, progress).await?;
+        return Ok(Unsynced::default());
+    }
+    let path = target.to_owned();
+    let (sha256, unsynced) = match store.open_file(&file.object).await? {
+        Some(source) => copy_hashed(env, source, file, move || Target::create(path), progress).await?,
+        None => {
+            let (read, written) = read_through(store, file, progress, |pieces| async move {
+                take_in(env, env.blocking(move || Target::create(path)).await??, pieces).await
+            })
+            .await;
+            read?;
+            written?
+        }
+    };
+    check(file, sha256)?;
+    Ok(unsynced)
+}
+
+/// A local file with proven content, which a power cut may still take away.
+#[must_use]
+#[derive(Default)]
+pub(crate) struct Unsynced(Option<(File, PathBuf)>);
+
+impl Unsynced {
+    pub(crate) async fn sync(self, env: &Env) -> Result<()> {
+        let Some((file, path)) = self.0 else { return Ok(()) };
+        let sync = move || file.sync_all().map_err(|error| Error::io("write file", path.display(), error));
+        env.blocking(sync).await?
+    }
 }
 
 /// A file of one read: nothing is written before it is proven.
@@ -75,7 +106,6 @@ async fn download_small(
     })
     .await??;
     progress.advance(file.size_bytes);
-    progress.file_done();
     Ok(())
 }
 
@@ -114,15 +144,21 @@ pub async fn download_to_memory(store: &dyn Store, file: &StoredFile, progress: 
 /// As [`download`].
 pub async fn verify_object(store: &dyn Store, env: &Env, file: &StoredFile, progress: &dyn Progress) -> Result<()> {
     if let Some(source) = store.open_file(&file.object).await? {
-        check(file, copy_hashed(env, source, file, || Ok(Target::nowhere()), progress).await?)?;
+        check(file, copy_hashed(env, source, file, || Ok(Target::nowhere()), progress).await?.0)?;
         progress.file_done();
         return Ok(());
     }
     let (read, hashed) = read_through(store, file, progress, |pieces| take_in(env, Target::nowhere(), pieces)).await;
     read?;
-    check(file, hashed?)?;
+    check(file, hashed?.0)?;
     progress.file_done();
     Ok(())
+}
+
+/// Whether an object that could not be read, with `error` after all attempts, is there all the same: then it is the object
+/// that is in trouble (lost replicas, a bad sector), and not the way to the store.
+pub(crate) async fn is_unreadable(store: &dyn Store, object: &StorePath, error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Temporary | ErrorKind::Io) && store.stat(object).await.is_ok()
 }
 
 /// Reads `file` piece by piece while `consume` is busy with the pieces that came before. How reading went, which
@@ -156,11 +192,11 @@ where
 
 /// A thread is borrowed for one piece and given back: were one held while the store, which may need
 /// threads as well, has to answer first, many transfers would bring each other to a standstill.
-async fn take_in(env: &Env, mut target: Target, mut pieces: mpsc::Receiver<Bytes>) -> Result<ContentHash> {
+async fn take_in(env: &Env, mut target: Target, mut pieces: mpsc::Receiver<Bytes>) -> Result<(ContentHash, Unsynced)> {
     while let Some(piece) = pieces.recv().await {
         target = env.blocking(move || target.write(&piece)).await??;
     }
-    env.blocking(move || target.finish()).await?
+    Ok(target.finish())
 }
 
 /// What the store prefers, within our bounds.
@@ -205,19 +241,18 @@ impl Target {
     }
 
     pub(super) fn write(mut self, chunk: &[u8]) -> Result<Self> {
-        self.hasher.update(chunk);
-        if let Some((file, path)) = &mut self.file {
-            file.write_all(chunk).map_err(|error| Error::io("write file", path.display(), error))?;
+        for part in chunk.chunks(HOT_BYTES) {
+            self.hasher.update(part);
+            if let Some((file, path)) = &mut self.file {
+                file.write_all(part).map_err(|error| Error::io("write file", path.display(), error))?;
+            }
         }
         Ok(self)
     }
 
-    /// Syncs the file. SHA-256 of what was written.
-    pub(super) fn finish(self) -> Result<ContentHash> {
-        if let Some((file, path)) = self.file {
-            file.sync_all().map_err(|error| Error::io("write file", path.display(), error))?;
-        }
-        Ok(ContentHash(self.hasher.finalize().into()))
+    /// SHA-256 of what was written, and the file.
+    pub(super) fn finish(self) -> (ContentHash, Unsynced) {
+        (ContentHash(self.hasher.finalize().into()), Unsynced(self.file))
     }
 }
 

@@ -31,6 +31,7 @@ mod upload;
 
 pub use copy::{CopyEnd, FailedCopy, copy_object};
 pub use download::{MAX_READ_BYTES, MAX_READS_AHEAD, download, download_to_memory, verify_object};
+pub(crate) use download::{Unsynced, download_unsynced, is_unreadable};
 pub use hash::{hash_file, read_hashed};
 pub use progress::{NoProgress, Progress};
 pub use schedule::{SMALL_FILE_BYTES, TransferLimits};

@@ -134,6 +134,22 @@ async fn an_owner_that_is_at_a_long_request_says_that_it_is_alive() {
 }
 
 #[tokio::test]
+async fn an_owner_that_collects_on_request_frees_unfinished_uploads_too() {
+    let (world, coordinator, _task) = one_task(keep(9)).await;
+    for (fault, said) in [(None, "0 unfinished uploads removed"), (Some(TEMPORARY), "were not removed")] {
+        let fired = world.store.fired();
+        if let Some(fault) = fault {
+            world.store.inject(Rule::on(Step::RemoveUnfinished), fault).unwrap();
+        }
+        let asked = leave(&world, &Wish::Gc(SweepScope::Everything)).await;
+        assert_eq!(coordinator.serve_requests().await.unwrap(), 1);
+        let answer = answer(&world, &asked).await;
+        assert!(matches!(&answer, Outcome::Done(text) if text.contains(said)), "{answer:?}");
+        assert_eq!(world.store.fired() - fired, u64::from(fault.is_some()));
+    }
+}
+
+#[tokio::test]
 async fn an_owner_that_only_serves_requests_removes_those_that_are_done() {
     let world = World::new();
     let coordinator = world.coordinator(1, keep(9)).await;

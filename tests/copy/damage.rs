@@ -7,6 +7,7 @@ use icecore::keygroup::KeyGroupRange;
 use icecore::layout::{CheckpointFolder, CheckpointId, ContentHash};
 use icecore::metadata::{CheckpointKind, CheckpointMetadata, FileEntry, Location, encode};
 use icecore::store::StorePath;
+use icecore::store::testing::{Fault, Rule, Step};
 
 use crate::pair::{Pair, stopped};
 
@@ -77,6 +78,23 @@ async fn what_the_target_has_already_is_not_read_and_so_its_damage_does_no_harm(
     assert!(stopped(&pair.copy(&CopyOptions::default()).await).is_none());
     assert_eq!(pair.target.counting_ids().await, [1, 2, 3, 4]);
     pair.target.assert_sound("healed").await;
+}
+
+#[tokio::test]
+async fn an_object_that_is_there_and_cannot_be_read_is_damage_and_the_sound_ones_are_copied() {
+    let pair = Pair::with_history().await;
+    let object = object_of(&pair, 2, "4.sst").await;
+    let rule = Rule::on(Step::Read).path_contains(object.as_str()).always();
+    pair.source.store.inject(rule, Fault::Fail(ErrorKind::Io)).unwrap();
+    let report = pair.copy(&keep_going()).await;
+    assert!(stopped(&report).is_none(), "{report:?}");
+    let damaged: Vec<u64> = report.damaged.iter().map(|damaged| damaged.source.checkpoint.0).collect();
+    assert_eq!(damaged, [2, 3]);
+    assert_eq!(pair.target.counting_ids().await, [1]);
+    // A source that does not answer at all is none.
+    let silent = Rule::on(Step::Stat).path_contains(object.as_str()).always();
+    pair.source.store.inject(silent, Fault::Fail(ErrorKind::Io)).unwrap();
+    assert_eq!(pair.copy(&keep_going()).await.stopped.unwrap().kind(), ErrorKind::Io);
 }
 
 #[tokio::test]

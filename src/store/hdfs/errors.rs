@@ -125,7 +125,6 @@ fn cause_of(error: &HdfsError) -> Cause {
         HdfsError::SASLError(_) | HdfsError::GSSAPIError(..) | HdfsError::NoSASLMechanism => Cause::Denied,
         HdfsError::UnsupportedErasureCodingPolicy(_) | HdfsError::UnsupportedFeature(_) => Cause::Unsupported,
         HdfsError::DataTransferError(_) | HdfsError::ChecksumError | HdfsError::BlocksNotFound(_) => Cause::Broken,
-        HdfsError::OperationFailed(text) if text.contains("erasure-coded") => Cause::Unsupported,
         HdfsError::OperationFailed(_) => Cause::Broken,
         _ => Cause::Other,
     }

@@ -53,7 +53,7 @@ use super::probe::probe_change;
 use super::{
     Access, Child, ObjectMeta, ObjectWriter, ReadAhead, Retries, RetryPolicy, Store, StorePath, UnnamedWriter,
 };
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, REUSED_BUFFER_BYTES};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -81,9 +81,6 @@ const REWRITE_WAITS: RetryPolicy = RetryPolicy {
 
 /// How long it is tried to delete an abandoned temporary file. What stays behind is for `remove_unfinished`.
 const CLEARING_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Reads from this size on go into buffers that are used again; smaller ones would keep them busy.
-const REUSED_BUFFER_BYTES: usize = 256 << 10;
 
 /// A store in a folder of an HDFS. See the module's text.
 #[derive(Clone)]
@@ -277,9 +274,10 @@ impl Store for HdfsStore {
         self.name.clone()
     }
 
-    /// Each read asks the NameNode where the blocks are, so large ones spare it.
+    /// Each read asks the NameNode where the blocks are, so large ones spare it. DataNodes answer at once, so two are
+    /// enough to keep one object coming.
     fn read_ahead(&self) -> ReadAhead {
-        ReadAhead::FAR
+        ReadAhead { request_bytes: 8 << 20, requests: 2 }
     }
 
     /// Read-only: two questions to the NameNode, which tell whether it is there, and whether the folder may be

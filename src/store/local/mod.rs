@@ -44,7 +44,7 @@ use self::walk::Walk;
 use self::writer::{LocalUnnamed, LocalWriter, Unfinished};
 use super::temporary::temporary_name;
 use super::{Child, ObjectMeta, ObjectWriter, Store, StorePath, UnnamedWriter};
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, REUSED_BUFFER_BYTES};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -57,9 +57,6 @@ pub const MAX_OPEN_UNNAMED_WRITERS: usize = 64;
 
 /// How many other calls work on files at once; more of them wait.
 pub const MAX_CONCURRENT_OPERATIONS: usize = 64;
-
-/// Reads from this size on go into buffers that are used again; smaller ones would keep them busy.
-const REUSED_BUFFER_BYTES: usize = 256 << 10;
 
 /// How many objects a listing fetches in one go.
 const LIST_BATCH_OBJECTS: usize = 1000;

@@ -37,6 +37,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{Child, ObjectMeta, ObjectWriter, Store, StorePath};
+use crate::buffers::{Buffers, MAX_IDLE_BUFFER_BYTES, REUSED_BUFFER_BYTES};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -50,6 +51,7 @@ pub struct OpendalStore {
     env: Env,
     name: String,
     rules: Rules,
+    buffers: Buffers,
 }
 
 /// What differs between services.
@@ -64,7 +66,7 @@ struct Rules {
 impl OpendalStore {
     #[cfg_attr(not(any(feature = "memory", feature = "s3")), allow(dead_code))]
     fn new(operator: Operator, env: Env, name: String, rules: Rules) -> Self {
-        Self { operator, env, name, rules }
+        Self { operator, env, name, rules, buffers: Buffers::default() }
     }
 
     /// An empty store in this process's memory. Every call makes another one; clones share theirs.
@@ -114,6 +116,29 @@ impl OpendalStore {
         let mut lister = self.operator.lister_with("/").limit(1).await.map_err(fail)?;
         lister.next().await.transpose().map_err(fail)?;
         Ok(())
+    }
+
+    /// What the service answers to one request for `range`, put together as it comes: never more than a little of it
+    /// lies in memory twice. Reserves nothing on the word of `length`, which may come from a hostile length field (I8).
+    async fn gather(&self, path: &StorePath, range: Range<u64>, length: u64) -> ::opendal::Result<Bytes> {
+        let mut chunks = self.operator.reader(path.as_str()).await?.into_stream(range).await?;
+        let is_reused = length >= REUSED_BUFFER_BYTES as u64;
+        let mut bytes = if is_reused { self.buffers.take() } else { Vec::new() };
+        while let Some(chunk) = chunks.next().await.transpose()? {
+            if bytes.is_empty() {
+                if chunk.len() as u64 == length {
+                    return Ok(chunk.to_bytes());
+                }
+                bytes.reserve(usize::try_from(length).unwrap_or(usize::MAX).min(MAX_IDLE_BUFFER_BYTES));
+            }
+            for part in chunk {
+                bytes.extend_from_slice(&part);
+            }
+            if bytes.len() as u64 > length {
+                break;
+            }
+        }
+        Ok(if is_reused { self.buffers.lend(bytes) } else { Bytes::from(bytes) })
     }
 
     async fn objects(&self, prefix: Option<StorePath>) -> Result<BoxStream<'_, Result<ObjectMeta>>> {
@@ -191,26 +216,29 @@ impl Store for OpendalStore {
             let size_bytes = self.stat(path).await?.size_bytes;
             return if range.end <= size_bytes { Ok(Bytes::new()) } else { Err(shorter(path, &range)) };
         }
-        let buffer = match self.operator.read_with(path.as_str()).range(range.clone()).await {
-            Ok(buffer) => buffer,
-            Err(error) if error.kind() == ::opendal::ErrorKind::RangeNotSatisfied => {
-                return Err(shorter(path, &range).with_source(error));
+        let error = match self.gather(path, range.clone(), length).await {
+            Ok(bytes) if bytes.len() as u64 == length => return Ok(bytes),
+            Ok(bytes) if bytes.len() as u64 > length => {
+                let message = format!("more than the {length} bytes asked for came");
+                let advice = "the service, or what stands before it, must heed ranges";
+                return Err(Error::new(ErrorKind::Unsupported, operation, message)
+                    .with_object(path)
+                    .with_advice(advice));
             }
-            Err(error) => {
-                let error = failure(operation, path, error);
-                if error.kind() != ErrorKind::Io {
-                    return Err(error);
-                }
-                // A service may answer a range past the end with what there is, which OpenDAL takes for an answer
-                // that is wrong; the length tells.
-                let is_shorter = self.stat(path).await.is_ok_and(|object| object.size_bytes < range.end);
-                return Err(if is_shorter { shorter(path, &range).with_source(error) } else { error });
-            }
+            Ok(_) => return Err(shorter(path, &range)),
+            Err(error) => error,
         };
-        match u64::try_from(buffer.len()) {
-            Ok(got) if got == length => Ok(buffer.to_bytes()),
-            _ => Err(shorter(path, &range)),
+        if error.kind() == ::opendal::ErrorKind::RangeNotSatisfied {
+            return Err(shorter(path, &range).with_source(error));
         }
+        let error = failure(operation, path, error);
+        if error.kind() != ErrorKind::Io {
+            return Err(error);
+        }
+        // A service may answer a range past the end with what there is, which OpenDAL takes for an answer
+        // that is wrong; the length tells.
+        let is_shorter = self.stat(path).await.is_ok_and(|object| object.size_bytes < range.end);
+        Err(if is_shorter { shorter(path, &range).with_source(error) } else { error })
     }
 
     async fn stat(&self, path: &StorePath) -> Result<ObjectMeta> {

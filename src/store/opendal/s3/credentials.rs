@@ -24,6 +24,12 @@ use crate::error::ErrorKind;
 
 /// How long finding credentials may take as a whole.
 const MAX_SEARCH: Duration = Duration::from_secs(20);
+/// How long a `credential_process` may take: then it is ended.
+const MAX_HELPER_TIME: Duration = Duration::from_secs(15);
+/// How often it is looked whether it has ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// How much of what it says is read, in bytes.
+const MAX_SAID_BYTES: u64 = 64 << 10;
 /// How much longer a credential must be valid to serve on when no new one is found.
 const STILL_VALID: Duration = Duration::from_secs(15);
 const NONE_FOUND: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run `aws configure`; \
@@ -156,9 +162,33 @@ impl CommandExecute for Commands {
     ) -> reqsign_core::Result<CommandOutput> {
         let mut command = std::process::Command::new(program);
         command.args(args).stdin(std::process::Stdio::null());
-        let output = self.0.blocking(move || command.output()).await.map_err(unexpected)?.map_err(unexpected)?;
-        Ok(CommandOutput { status: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr: output.stderr })
+        self.0.blocking(move || run(command, MAX_HELPER_TIME)).await.map_err(unexpected)?.map_err(unexpected)
     }
+}
+
+/// Runs a helper to its end, which comes after `patience` at the latest: one that hangs would keep its process and a
+/// thread for ever, and the next search would start another. What it says goes to files, so that nobody need read along.
+fn run(mut command: std::process::Command, patience: Duration) -> std::io::Result<CommandOutput> {
+    let (mut said, mut complained) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let mut child = command.stdout(said.try_clone()?).stderr(complained.try_clone()?).spawn()?;
+    for _ in 0..patience.as_millis() / LOOK_INTERVAL.as_millis() {
+        if let Some(status) = child.try_wait()? {
+            let (stdout, stderr) = (beginning_of(&mut said)?, beginning_of(&mut complained)?);
+            return Ok(CommandOutput { status: status.code().unwrap_or(-1), stdout, stderr });
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    child.kill()?;
+    child.wait()?;
+    Err(std::io::Error::other(format!("the credential process did not end within {patience:?}")))
+}
+
+fn beginning_of(file: &mut std::fs::File) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read as _, Seek as _};
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.take(MAX_SAID_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn unexpected(error: impl std::error::Error + Send + Sync + 'static) -> reqsign_core::Error {
@@ -220,6 +250,18 @@ aws_session_token = zeichen
         let config = format!("[default]\ncredential_process = cat {}\n", script.display());
         let (_home, surroundings) = home(&config, "", &[]);
         assert_eq!(found(conventions("default", false), surroundings).await.unwrap().access_key_id, "PROCESS");
+    }
+
+    #[test]
+    fn a_credential_process_that_hangs_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("pid");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("echo $$ > {}; exec sleep 600", place.display())]);
+        let error = run(command, Duration::from_millis(500)).unwrap_err();
+        assert!(error.to_string().contains("did not end"), "{error}");
+        let pid = std::fs::read_to_string(place).unwrap();
+        assert!(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists(), "{pid} goes on");
     }
 
     #[tokio::test]

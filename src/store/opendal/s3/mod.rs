@@ -13,6 +13,7 @@
 //! **No write is repeated** (design 4.7): not by OpenDAL (no retry layer, and no error of ours is "temporary" to it),
 //! not by the HTTP client. Parts of one upload are: they appear only with it.
 
+mod answer;
 mod credentials;
 mod failure;
 mod profile;

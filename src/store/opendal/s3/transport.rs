@@ -12,8 +12,8 @@
 //!   files (versitygw) refuses a PUT whose folder another client's delete removes at that moment. It is the
 //!   service's own last word on that request, and nothing was made, so nothing can land later.
 //! - **Errors** are told apart here, in one place: see [`super::failure`].
-//! - **A listing is one.** Any web server answers 200 to anything, and a page without objects would look like an
-//!   empty store.
+//! - **An answer is one of S3** (`answer`). Any web server answers 200 to anything: to a listing, a page without objects
+//!   would look like an empty store; to a write, it would look done.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,9 +24,10 @@ use ::opendal::{Buffer, HttpBody, HttpTransport};
 use bytes::Bytes;
 use futures::future::{Either, select};
 use futures::{Stream, StreamExt as _, stream};
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use parking_lot::Mutex;
 
+use super::answer;
 use super::failure::{Failure, Subject, of_answer, of_connection};
 use super::settings::Settings;
 use crate::env::Env;
@@ -113,6 +114,7 @@ impl Transport {
     async fn once(&self, request: Request<Buffer>) -> Result<Answer, Failure> {
         let (parts, body) = request.into_parts();
         let (method, uri) = (parts.method, parts.uri);
+        let begins_later = answer::begins_later(&parts.headers);
         let (silence, subject) = (self.silence_for(&method, &uri), self.subject(&uri));
         let progress = Arc::new(AtomicU64::new(0));
         let mut sending = self.client.request(method.clone(), uri.to_string()).headers(parts.headers);
@@ -136,9 +138,22 @@ impl Transport {
             }
             Some(Subject::Bucket) if method == Method::GET => {
                 let page = body.collect(MAX_ANSWER_BYTES).await?;
-                check_page(&page)?;
+                answer::check_page(&page, &body.uri)?;
                 body.stream = stream::iter([Ok(page)]).boxed();
                 Ok(Answer { status, headers, length, body })
+            }
+            Some(Subject::Object) if method == Method::POST && has_query(&body.uri, "uploadId") => {
+                let said = body.collect(MAX_ANSWER_BYTES).await?;
+                answer::check_completed(&said)?;
+                body.stream = stream::iter([Ok(said)]).boxed();
+                Ok(Answer { status, headers, length, body })
+            }
+            Some(Subject::Object) if method == Method::PUT => {
+                answer::check_written(&headers)?;
+                Ok(Answer { status, headers, length, body })
+            }
+            Some(Subject::Object) if method == Method::GET && begins_later && status == StatusCode::OK => {
+                Err(answer::ignores_ranges())
             }
             _ => Ok(Answer { status, headers, length, body }),
         }
@@ -193,21 +208,6 @@ fn has_query(uri: &Uri, name: &str) -> bool {
     query.split('&').any(|pair| pair.split_once('=').is_some_and(|(key, _)| key == name))
 }
 
-/// Every listing is an XML document with a root of its name, to its end.
-fn check_page(page: &[u8]) -> Result<(), Failure> {
-    let text = String::from_utf8_lossy(page);
-    let names = ["ListBucketResult", "ListMultipartUploadsResult"];
-    let is_whole = |name: &&str| text.contains(&format!("<{name}")) && text.trim_end().ends_with(&format!("</{name}>"));
-    if names.iter().any(is_whole) {
-        return Ok(());
-    }
-    if names.iter().any(|name| text.contains(&format!("<{name}"))) {
-        return Err(Failure::new(ErrorKind::Temporary, "a listing was cut off"));
-    }
-    Err(Failure::new(ErrorKind::InvalidInput, "what answers there does not speak S3: a listing is none")
-        .with_advice("check the endpoint: option endpoint, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL"))
-}
-
 /// Between half of `wait` and all of it.
 fn jittered(wait: Duration, env: &Env) -> Duration {
     let share = u32::try_from(env.randomness.next_u64() % 1024).unwrap_or(0);
@@ -227,7 +227,7 @@ fn silent(silence: Duration) -> Failure {
 
 /// The beginning of an answer, and what is still to come.
 struct Answer {
-    status: http::StatusCode,
+    status: StatusCode,
     headers: http::HeaderMap,
     /// The length of the body, where it is known.
     length: Option<u64>,

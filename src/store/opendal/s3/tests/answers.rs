@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 
-use super::service::{Answer, Service, empty_listing, ok, refuse};
+use super::service::{Answer, Service, empty_listing, ok, refuse, written};
 use super::*;
 
 async fn put_error(answer: Answer) -> (Error, usize) {
@@ -22,6 +22,7 @@ async fn a_put_is_never_sent_twice_whatever_the_answer() {
         (refuse(400, "BadDigest"), ErrorKind::Temporary),
         (refuse(403, "SignatureDoesNotMatch"), ErrorKind::PermissionDenied),
         (refuse(507, "InsufficientStorage"), ErrorKind::StorageFull),
+        (ok("<html><body>Back soon!</body></html>"), ErrorKind::Temporary),
         (Answer::Cut, ErrorKind::Temporary),
         (Answer::Wait(Duration::from_secs(2)), ErrorKind::Temporary),
         (
@@ -41,7 +42,7 @@ async fn a_put_that_lost_a_race_for_its_folder_was_refused_and_is_sent_again_wit
     let mut refusals = 2;
     let service = Service::start(move |_| {
         if refusals == 0 {
-            return ok("");
+            return written();
         }
         refusals -= 1;
         refuse(409, "ExistingObjectIsDirectory")
@@ -68,6 +69,30 @@ async fn a_range_past_the_end_is_told_from_an_answer_that_broke_off() {
     });
     let error = store(&service).read(&path("x"), 0..16).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Temporary, "{error}");
+}
+
+#[tokio::test]
+async fn a_service_that_ignores_ranges_does_not_make_sound_objects_look_damaged() {
+    let whole = |_: &super::service::Asked| ok("sixteen bytes...");
+    for range in [0..8, 4..8, 0..15] {
+        let error = store(&Service::start(whole)).read(&path("x"), range).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("must heed ranges"), "{error}");
+    }
+    assert_eq!(store(&Service::start(whole)).read(&path("x"), 0..16).await.unwrap(), "sixteen bytes...");
+}
+
+#[tokio::test]
+async fn a_listing_that_names_what_was_not_asked_for_is_refused() {
+    for key in ["x", "a/prefi", "b/prefix/job/object"] {
+        let page = format!("<ListBucketResult><Contents><Key>{key}</Key><Size>1</Size></Contents></ListBucketResult>");
+        let store = store(&Service::start(move |_| ok(page.clone())));
+        for error in
+            [store.list_children(None).await.unwrap_err(), store.list(None).try_collect::<Vec<_>>().await.unwrap_err()]
+        {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -162,7 +187,7 @@ async fn a_probe_that_reads_writes_nothing_and_one_that_changes_leaves_nothing()
             }
             _ => {}
         }
-        ok("")
+        written()
     });
     let store = store(&service);
     store.probe(Access::Read).await.unwrap();
@@ -174,7 +199,7 @@ async fn a_probe_that_reads_writes_nothing_and_one_that_changes_leaves_nothing()
 
 #[tokio::test]
 async fn a_service_that_keeps_nothing_fails_the_probe() {
-    let service = Service::start(|asked| if asked.is_listing() { empty_listing() } else { ok("") });
+    let service = Service::start(|asked| if asked.is_listing() { empty_listing() } else { written() });
     let store = store(&service);
     store.probe(Access::Read).await.unwrap();
     assert!(store.probe(Access::Change).await.is_err());

@@ -55,6 +55,11 @@ pub(super) fn refuse(status: u16, code: &str) -> Answer {
     Answer::Say(status, format!("<Error><Code>{code}</Code><Message>said the test</Message></Error>"))
 }
 
+/// What S3 answers to a PUT.
+pub(super) fn written() -> Answer {
+    Answer::SayWith(200, vec![("etag", "\"tag\"".to_owned())], String::new())
+}
+
 /// A listing without objects.
 pub(super) fn empty_listing() -> Answer {
     ok("<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")

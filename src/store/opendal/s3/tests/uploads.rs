@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::service::{Answer, Asked, Service, ok, refuse};
+use super::service::{Answer, Asked, Service, ok, refuse, written};
 use super::transport::ATTEMPTS;
 use super::*;
 
@@ -19,13 +19,9 @@ fn service(
         "POST" if asked.target.contains("uploads") => ok(BEGUN),
         "POST" => close(),
         "PUT" if asked.is_part() => part(asked),
-        "PUT" => Answer::SayWith(200, vec![("etag", "\"e\"".to_owned())], String::new()),
+        "PUT" => written(),
         _ => Answer::Say(204, String::new()),
     })
-}
-
-fn stored() -> Answer {
-    Answer::SayWith(200, vec![("etag", "\"e\"".to_owned())], String::new())
 }
 
 async fn upload(store: &S3Store, size_bytes: usize) -> Result<()> {
@@ -49,7 +45,7 @@ async fn until(condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_large_object_goes_in_parts_with_checksums_and_a_small_one_in_one_request() {
-    let service = service(|_| stored(), || ok(COMPLETE));
+    let service = service(|_| written(), || ok(COMPLETE));
     let store = store(&service);
     upload(&store, 2 * PART_BYTES + (1 << 20)).await.unwrap();
     let parts: Vec<Asked> = service.asked().into_iter().filter(Asked::is_part).collect();
@@ -75,7 +71,7 @@ async fn a_large_object_goes_in_parts_with_checksums_and_a_small_one_in_one_requ
 
 #[tokio::test]
 async fn checksums_can_be_left_out() {
-    let service = service(|_| stored(), || ok(COMPLETE));
+    let service = service(|_| written(), || ok(COMPLETE));
     let store = store_at(service.endpoint(), &[("checksum", "off")]);
     upload(&store, 2 * PART_BYTES).await.unwrap();
     store.put(&path("x"), Bytes::from_static(b"x")).await.unwrap();
@@ -86,12 +82,13 @@ async fn checksums_can_be_left_out() {
 #[tokio::test]
 async fn a_part_is_sent_again_after_a_passing_error_and_the_closing_is_not() {
     let mut failures = [Answer::Cut, refuse(503, "SlowDown"), refuse(500, "InternalError")].into_iter();
-    let flaky = service(move |_| failures.next().unwrap_or_else(stored), || ok(COMPLETE));
+    let flaky = service(move |_| failures.next().unwrap_or_else(written), || ok(COMPLETE));
     upload(&store(&flaky), 2 * PART_BYTES).await.unwrap();
     assert_eq!(flaky.count(Asked::is_part), 2 + 3);
 
-    for answer in [Answer::Cut, refuse(500, "InternalError"), refuse(503, "SlowDown")] {
-        let service = service(|_| stored(), move || answer.clone());
+    let back_soon = ok("<html><head></head><body>Back soon!</body></html>");
+    for answer in [Answer::Cut, refuse(500, "InternalError"), refuse(503, "SlowDown"), back_soon] {
+        let service = service(|_| written(), move || answer.clone());
         upload(&store(&service), 2 * PART_BYTES).await.unwrap_err();
         let closings = |asked: &Asked| asked.method == "POST" && !asked.target.contains("uploads");
         assert_eq!(service.count(closings), 1);
@@ -103,7 +100,7 @@ async fn a_part_is_sent_again_after_a_passing_error_and_the_closing_is_not() {
 #[tokio::test]
 async fn a_part_is_not_sent_for_ever_and_a_lasting_error_not_twice() {
     let service = service(
-        |asked| if asked.target.contains("partNumber=1&") { refuse(403, "AccessDenied") } else { stored() },
+        |asked| if asked.target.contains("partNumber=1&") { refuse(403, "AccessDenied") } else { written() },
         || ok(COMPLETE),
     );
     let error = upload(&store(&service), 2 * PART_BYTES).await.unwrap_err();
@@ -134,7 +131,7 @@ async fn only_what_nobody_writes_is_cleaned_up_and_only_what_is_ours() {
         "GET" => ok(uploads.clone()),
         "DELETE" if asked.target.contains("uploadId=gone") => refuse(404, "NoSuchUpload"),
         "DELETE" => Answer::Say(204, String::new()),
-        _ => ok(""),
+        _ => written(),
     });
     let store = store(&service);
     let clone: Box<dyn Store> = Box::new(store.clone());
