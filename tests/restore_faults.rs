@@ -367,7 +367,7 @@ async fn loses_a_race(
 
 /// A store that keeps a name's first content, and, where it is compiled in, one that writes over it.
 fn folders(cluster: &Cluster) -> Vec<StoreRef> {
-    let local = LocalStore::open(cluster.folder.path().join("kept"), cluster.env.clone()).unwrap();
+    let local = LocalStore::open(&cluster.folder.path().join("kept"), cluster.env.clone()).unwrap();
     vec![
         Arc::new(local),
         #[cfg(feature = "memory")]
