@@ -79,6 +79,11 @@ pub struct Counting {
     pub returns: bool,
 }
 
+/// Runs a future on this thread: those of a restore and of an upload cannot be proven to be `Send`.
+fn here<T>(future: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
+}
+
 struct Run {
     keys: KeyContext<String, HeapTask>,
     counts: ValueState<(u64, u64)>,
@@ -122,11 +127,11 @@ impl Counting {
         Ok(KeyContext::new(task))
     }
 
-    async fn begin(&self, assignment: &Assignment, handle: &WorkerHandle) -> Result<Run> {
+    fn begin(&self, assignment: &Assignment, handle: &WorkerHandle) -> Result<Run> {
         let deployment = &assignment.deployment;
         let (index, range) = (deployment.worker, deployment.operators[0].key_groups);
         let mut keys = match &assignment.checkpoint {
-            Some(checkpoint) => self.restore(checkpoint, index, deployment.workers(), handle.broker()).await?,
+            Some(checkpoint) => here(self.restore(checkpoint, index, deployment.workers(), handle.broker()))?,
             None => {
                 let snapshotter = self.snapshotter(index, handle.broker());
                 KeyContext::new(HeapTask::new(groups(), range, snapshotter, self.env.clone())?)
@@ -140,7 +145,7 @@ impl Counting {
 }
 
 impl Run {
-    async fn snapshot(&mut self, trigger: &Trigger, handle: &WorkerHandle) -> Result<()> {
+    fn snapshot(&mut self, trigger: &Trigger, handle: &WorkerHandle) -> Result<()> {
         let frozen = self.keys.backend_mut().freeze(trigger)?;
         let position = |(group, offset): (&KeyGroup, &u64)| SourcePosition {
             source: SOURCE.to_owned(),
@@ -148,10 +153,12 @@ impl Run {
             position: offset.to_le_bytes().to_vec(),
         };
         let sources = self.offsets.iter().map(position).collect();
-        match self.keys.backend().snapshotter().upload(trigger, frozen).await {
-            Ok(part) => handle.acknowledge(part, sources).await,
-            Err(error) => handle.decline(trigger.checkpoint, operator(), error.message()).await,
-        }
+        here(async {
+            match self.keys.backend().snapshotter().upload(trigger, frozen).await {
+                Ok(part) => handle.acknowledge(part, sources).await,
+                Err(error) => handle.decline(trigger.checkpoint, operator(), error.message()).await,
+            }
+        })
     }
 
     fn count(&mut self, group: KeyGroup, key: &String, handle: &WorkerHandle) -> Result<()> {
@@ -168,7 +175,7 @@ impl Run {
 #[async_trait]
 impl Workload for Counting {
     async fn run(self: Box<Self>, assignment: Assignment, mut orders: Orders, handle: WorkerHandle) -> Result<()> {
-        let mut run = self.begin(&assignment, &handle).await?;
+        let mut run = self.begin(&assignment, &handle)?;
         let all = keys();
         let mut ended_at = None;
         loop {
@@ -181,7 +188,7 @@ impl Workload for Counting {
                         ended_at.get_or_insert(trigger.checkpoint);
                     }
                     // It is given up if this worker's answer fails for another reason than being out of the job.
-                    if let Err(error) = run.snapshot(&trigger, &handle).await {
+                    if let Err(error) = run.snapshot(&trigger, &handle) {
                         eprintln!("checkpoint {}: {error}", trigger.checkpoint);
                     }
                 }

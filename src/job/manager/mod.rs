@@ -15,6 +15,9 @@ mod plan;
 mod service;
 mod session;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

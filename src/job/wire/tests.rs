@@ -6,6 +6,7 @@ use std::sync::Arc;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 
 use super::answers::{Acknowledgement, Decline};
 use super::upload::{EndUpload, Place, Placed};
