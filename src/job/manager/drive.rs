@@ -16,7 +16,23 @@ const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 /// How long workers that have finished may take to leave.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
+/// The pause between two looks for what commands ask. They wait for 30 s before they take the job over.
+const REQUESTS_PAUSE: Duration = Duration::from_secs(5);
+
 impl Manager {
+    /// Does what commands ask of the job's owner, beside everything else: some of it takes long.
+    pub(super) async fn serve_commands(self: Arc<Self>) {
+        while self.coordinator.over().is_none() {
+            if let Err(error) = self.coordinator.serve_requests().await {
+                tracing::warn!(%error, "what commands ask could not be done; it is tried again");
+            }
+            tokio::select! {
+                _ = self.ended() => return,
+                () = self.env.runtime.sleep(REQUESTS_PAUSE) => {}
+            }
+        }
+    }
+
     /// Until the job is over.
     pub(super) async fn drive(self: Arc<Self>) {
         let tick = (self.options.run.heartbeat.interval / 4).clamp(TICK.0, TICK.1);

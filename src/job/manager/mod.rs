@@ -139,6 +139,7 @@ impl Manager {
         });
         env.runtime.spawn(Box::pin(manager.clone().serve(incoming.with_nodelay(Some(true)))));
         env.runtime.spawn(Box::pin(manager.clone().drive()));
+        env.runtime.spawn(Box::pin(manager.clone().serve_commands()));
         Ok(manager)
     }
 
@@ -168,7 +169,8 @@ impl Manager {
         self.address
     }
 
-    /// The job's coordinator: what is complete, retained, collected. Its `tick` is the manager's to call.
+    /// The job's coordinator: what is complete, retained, collected. Its `tick` and `serve_requests` are
+    /// the manager's to call.
     pub fn coordinator(&self) -> &Arc<Coordinator> {
         &self.coordinator
     }
