@@ -1,6 +1,6 @@
 //! What a job's manager and its workers say to each other, as values and as bytes.
 //!
-//! One service with five calls ([`rpc`]). [`Say`] goes from a worker to its manager and [`Tell`] back, over one stream for
+//! One service with five calls (`rpc.rs`). [`Say`] goes from a worker to its manager and [`Tell`] back, over one stream for
 //! the life of a worker; acknowledgements ([`answers`]) and the questions of an upload ([`upload`]) are calls of their own, so that a
 //! large one holds up no heartbeat. `docs/job-protocol.md` has the order in which they come.
 //!

@@ -73,11 +73,11 @@ impl Link {
         };
         tracing::info!(worker = self.order.pass.worker, why = over.why, "the worker leaves");
         let code = if over.kind.is_none() { 0 } else { LEFT_EXIT_CODE };
-        let leaving = self.options.leaving;
-        self.over.send_replace(Some(over));
-        if leaving == Leaving::ExitProcess {
+        if self.options.leaving == Leaving::ExitProcess {
+            // Before anybody else hears of it, and ends the process in another way.
             std::process::exit(code);
         }
+        self.over.send_replace(Some(over));
     }
 
     /// Connects, registers, and holds the connection.

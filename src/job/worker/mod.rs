@@ -44,6 +44,9 @@ pub trait Workload: Send + 'static {
     /// checkpoint is done again if any worker fails before all have returned; one that promises more waits for a
     /// last checkpoint before it returns.
     ///
+    /// The futures of a restore and of an upload cannot be proven to be `Send` inside this one, by today's compiler: run them with
+    /// `tokio::task::block_in_place`, or on a runtime of the workload's own.
+    ///
     /// # Errors
     /// It cannot go on: all workers are ended, and started again if the restart strategy allows it.
     async fn run(self: Box<Self>, assignment: Assignment, orders: Orders, handle: WorkerHandle) -> Result<()>;
