@@ -213,6 +213,26 @@ impl JobRun {
         self.fail(format!("worker {worker}: {why}"), now, randomness)
     }
 
+    /// Something that is no single worker's fault ends the generation: no checkpoint completes, say.
+    pub fn interrupted(
+        &mut self,
+        generation: u64,
+        why: &str,
+        now: Duration,
+        randomness: &dyn Randomness,
+    ) -> Vec<Action> {
+        let is_alive = matches!(self.phase, Phase::Starting { .. } | Phase::Running);
+        if generation != self.generation || !is_alive {
+            return Vec::new();
+        }
+        self.fail(why.to_owned(), now, randomness)
+    }
+
+    /// Whether some worker of the generation came to its end: from then on no checkpoint can become complete.
+    pub fn has_finished_workers(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
     /// What time asks for: workers that fell silent or stand still, a start that takes too long, the next generation.
     pub fn tick(&mut self, now: Duration, randomness: &dyn Randomness) -> Vec<Action> {
         let silent = self.detector.failed(now);

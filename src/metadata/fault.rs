@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind};
 
 /// A broken rule.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     kind: FaultKind,
     message: String,
 }
@@ -21,27 +21,27 @@ enum FaultKind {
     Unknown,
 }
 
-pub(super) type Checked<T = ()> = std::result::Result<T, Fault>;
+pub(crate) type Checked<T = ()> = std::result::Result<T, Fault>;
 
 impl Fault {
     /// A rule is broken.
-    pub(super) fn bad(message: impl Into<String>) -> Self {
+    pub(crate) fn bad(message: impl Into<String>) -> Self {
         Self { kind: FaultKind::Bad, message: message.into() }
     }
 
     /// A value that a later build may have given a meaning.
-    pub(super) fn unknown(message: impl Into<String>) -> Self {
+    pub(crate) fn unknown(message: impl Into<String>) -> Self {
         Self { kind: FaultKind::Unknown, message: message.into() }
     }
 
     /// The same fault, found inside `place`.
-    pub(super) fn within(mut self, place: impl Display) -> Self {
+    pub(crate) fn within(mut self, place: impl Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
 
     /// The error a writer gets.
-    pub(super) fn of_writer(self, operation: &'static str) -> Error {
+    pub(crate) fn of_writer(self, operation: &'static str) -> Error {
         let kind = match self.kind {
             FaultKind::Bad | FaultKind::Unknown => ErrorKind::InvalidInput,
             FaultKind::Limit => ErrorKind::LimitExceeded,
@@ -50,7 +50,7 @@ impl Fault {
     }
 
     /// The error a reader gets.
-    pub(super) fn of_reader(self, operation: &'static str) -> Error {
+    pub(crate) fn of_reader(self, operation: &'static str) -> Error {
         match self.kind {
             FaultKind::Bad => Error::new(ErrorKind::Corrupt, operation, self.message),
             FaultKind::Limit => Error::new(ErrorKind::LimitExceeded, operation, self.message)
@@ -62,7 +62,7 @@ impl Fault {
 }
 
 /// Refuses `count` of `what` over `max`.
-pub(super) fn at_most(what: &str, count: usize, max: usize) -> Checked {
+pub(crate) fn at_most(what: &str, count: usize, max: usize) -> Checked {
     if count <= max {
         return Ok(());
     }

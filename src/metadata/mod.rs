@@ -24,6 +24,18 @@ mod numbers;
 mod tests;
 mod wire;
 
+/// What another message format of this crate (the job manager's) shares with this one.
+#[cfg(feature = "job")]
+pub(crate) mod shared {
+    pub(crate) use super::fault::{Checked, Fault, at_most};
+    pub(crate) use super::names::{
+        epoch, epoch_to_wire, folder, folder_to_wire, hash, job, key_groups, key_groups_to_wire, name_fault, path,
+        present, shared,
+    };
+    pub(crate) use super::numbers::{number, value};
+    pub(crate) use super::wire::{Epoch, Folder, KeyGroups, decode};
+}
+
 #[doc(hidden)]
 pub use codec::decode_body;
 pub use codec::{decode, encode};

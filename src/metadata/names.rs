@@ -9,51 +9,51 @@ use crate::layout::{CheckpointFolder, CheckpointId, ContentHash, Epoch, JobId, R
 use crate::store::StorePath;
 
 /// Of a required part of a message: what it says, or the fault that it is not there.
-pub(super) fn present<T>(what: &str, part: Option<T>) -> Checked<T> {
+pub(crate) fn present<T>(what: &str, part: Option<T>) -> Checked<T> {
     part.ok_or_else(|| Fault::bad(format!("{what} is not there")))
 }
 
 /// A rule of `layout` or `store` that a name breaks.
-pub(super) fn name_fault(error: &Error) -> Fault {
+pub(crate) fn name_fault(error: &Error) -> Fault {
     match error.object() {
         Some(object) => Fault::bad(format!("`{object}`: {}", error.message())),
         None => Fault::bad(error.message()),
     }
 }
 
-pub(super) fn path(text: String) -> Checked<StorePath> {
+pub(crate) fn path(text: String) -> Checked<StorePath> {
     StorePath::new(text).map_err(|error| name_fault(&error))
 }
 
-pub(super) fn job(text: &str) -> Checked<JobId> {
+pub(crate) fn job(text: &str) -> Checked<JobId> {
     JobId::new(text).map_err(|error| name_fault(&error).within("job id"))
 }
 
-pub(super) fn shared(text: &str) -> Checked<SharedName> {
+pub(crate) fn shared(text: &str) -> Checked<SharedName> {
     text.parse().map_err(|error| name_fault(&error))
 }
 
-pub(super) fn hash(bytes: &[u8]) -> Checked<ContentHash> {
+pub(crate) fn hash(bytes: &[u8]) -> Checked<ContentHash> {
     match bytes.try_into() {
         Ok(hash) => Ok(ContentHash(hash)),
         Err(_) => Err(Fault::bad(format!("a SHA-256 has 32 bytes, not {}", bytes.len()))),
     }
 }
 
-pub(super) fn epoch_to_wire(epoch: Epoch) -> wire::Epoch {
+pub(crate) fn epoch_to_wire(epoch: Epoch) -> wire::Epoch {
     wire::Epoch { counter: epoch.counter, uid: epoch.uid.0 }
 }
 
-pub(super) fn epoch(wire: Option<wire::Epoch>) -> Checked<Epoch> {
+pub(crate) fn epoch(wire: Option<wire::Epoch>) -> Checked<Epoch> {
     let wire = present("the epoch", wire)?;
     Ok(Epoch { counter: wire.counter, uid: Uid(wire.uid) })
 }
 
-pub(super) fn folder_to_wire(folder: CheckpointFolder) -> wire::Folder {
+pub(crate) fn folder_to_wire(folder: CheckpointFolder) -> wire::Folder {
     wire::Folder { checkpoint: folder.checkpoint.0, epoch: Some(epoch_to_wire(folder.epoch)) }
 }
 
-pub(super) fn folder(wire: wire::Folder) -> Checked<CheckpointFolder> {
+pub(crate) fn folder(wire: wire::Folder) -> Checked<CheckpointFolder> {
     Ok(CheckpointFolder { checkpoint: CheckpointId(wire.checkpoint), epoch: epoch(wire.epoch)? })
 }
 
@@ -82,11 +82,11 @@ pub(super) fn hold(wire: wire::HoldName) -> Checked<RefName> {
     })
 }
 
-pub(super) fn key_groups_to_wire(range: KeyGroupRange) -> wire::KeyGroups {
+pub(crate) fn key_groups_to_wire(range: KeyGroupRange) -> wire::KeyGroups {
     wire::KeyGroups { first: range.first().into(), last: range.last().into() }
 }
 
-pub(super) fn key_groups(wire: wire::KeyGroups) -> Checked<KeyGroupRange> {
+pub(crate) fn key_groups(wire: wire::KeyGroups) -> Checked<KeyGroupRange> {
     let group = |number: u32| KeyGroup::try_from(number).ok();
     let range = group(wire.first).zip(group(wire.last)).and_then(|(first, last)| KeyGroupRange::new(first, last));
     range.ok_or_else(|| Fault::bad(format!("{}-{} is not a range of key groups", wire.first, wire.last)))

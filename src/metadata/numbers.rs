@@ -7,7 +7,7 @@ use super::model::{Backend, CheckpointKind, Encoding, StateKind};
 use crate::layout::FileKind;
 
 /// An enumeration with a number for each value.
-pub(super) trait Numbered: Copy + PartialEq + Sized + 'static {
+pub(crate) trait Numbered: Copy + PartialEq + Sized + 'static {
     /// What it is, for messages.
     const WHAT: &'static str;
     /// Every value and its number.
@@ -15,13 +15,13 @@ pub(super) trait Numbered: Copy + PartialEq + Sized + 'static {
 }
 
 /// The number of `value`.
-pub(super) fn number<T: Numbered>(value: T) -> u32 {
+pub(crate) fn number<T: Numbered>(value: T) -> u32 {
     // Zero, which no reader takes, if a value was forgotten; the test below counts them.
     T::ALL.iter().find(|(known, _)| *known == value).map_or(0, |(_, number)| *number)
 }
 
 /// The value of `number`.
-pub(super) fn value<T: Numbered>(number: u32) -> Checked<T> {
+pub(crate) fn value<T: Numbered>(number: u32) -> Checked<T> {
     match T::ALL.iter().find(|(_, known)| *known == number) {
         Some((value, _)) => Ok(*value),
         None => Err(Fault::unknown(format!("there is no {} of number {number}", T::WHAT))),

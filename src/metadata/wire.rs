@@ -24,7 +24,7 @@ pub(super) mod body {
 pub(super) const SEGMENT_FILE: u8 = 1;
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Epoch {
+pub(crate) struct Epoch {
     #[prost(uint64, tag = "1")]
     pub counter: u64,
     #[prost(fixed64, tag = "2")]
@@ -32,7 +32,7 @@ pub(super) struct Epoch {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Folder {
+pub(crate) struct Folder {
     #[prost(uint64, tag = "1")]
     pub checkpoint: u64,
     #[prost(message, optional, tag = "2")]
@@ -50,7 +50,7 @@ pub(super) struct HoldName {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct KeyGroups {
+pub(crate) struct KeyGroups {
     #[prost(uint32, tag = "1")]
     pub first: u32,
     #[prost(uint32, tag = "2")]
@@ -366,7 +366,7 @@ pub(super) fn take_field<'a>(rest: &mut &'a [u8]) -> Checked<Option<(u8, &'a [u8
 
 /// Decodes a message after counting its top-level fields, so that a repeated field of many empty
 /// elements cannot make a small message large.
-pub(super) fn decode<M: Message + Default>(what: &str, bytes: &[u8], max_fields: usize) -> Checked<M> {
+pub(crate) fn decode<M: Message + Default>(what: &str, bytes: &[u8], max_fields: usize) -> Checked<M> {
     let unreadable = |error: prost::DecodeError| Fault::bad(format!("{what}: not a readable message ({error})"));
     let mut rest = bytes;
     let mut fields = 0;

@@ -246,3 +246,14 @@ fn in_any_life_one_generation_lives_at_a_time_and_none_after_the_end() {
     }
     assert_eq!(endings.len(), 4, "some ending never came about: {endings:?}");
 }
+
+#[test]
+fn an_interruption_that_is_no_single_workers_fault_restarts_all_and_a_late_one_changes_nothing() {
+    let mut run = running();
+    assert_eq!(ended(&run.interrupted(1, "no checkpoint completes", ms(0), &Zero)), [1]);
+    assert_eq!(run.last_failure(), Some("no checkpoint completes"));
+    assert_eq!(run.interrupted(1, "again", ms(0), &Zero), []);
+    run.tick(ms(1000), &Zero);
+    assert_eq!(run.interrupted(1, "late", ms(1000), &Zero), []);
+    assert_eq!(run.generation(), 2);
+}

@@ -1,0 +1,148 @@
+//! Carries out what the life of a job asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::plan::Admission;
+use super::{Manager, ends_the_job};
+use crate::error::Result;
+use crate::job::launch::LaunchOrder;
+use crate::job::run::{Action, Ending};
+use crate::job::wire::{Cookie, Pass};
+
+/// How often time-outs are looked for, at the least and at the most.
+const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// How long workers that have finished may take to leave.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
+
+/// The pause between two looks for what commands ask. They wait for 30 s before they take the job over.
+const REQUESTS_PAUSE: Duration = Duration::from_secs(5);
+
+impl Manager {
+    /// Does what commands ask of the job's owner, beside everything else: some of it takes long.
+    pub(super) async fn serve_commands(self: Arc<Self>) {
+        while self.coordinator.over().is_none() {
+            if let Err(error) = self.coordinator.serve_requests().await {
+                tracing::warn!(%error, "what commands ask could not be done; it is tried again");
+            }
+            tokio::select! {
+                _ = self.ended() => return,
+                () = self.env.runtime.sleep(REQUESTS_PAUSE) => {}
+            }
+        }
+    }
+
+    /// Until the job is over.
+    pub(super) async fn drive(self: Arc<Self>) {
+        let tick = (self.options.run.heartbeat.interval / 4).clamp(TICK.0, TICK.1);
+        let ending = loop {
+            for ended in self.launcher.ended() {
+                self.desk.failed(ended.worker, ended.generation, &ended.how);
+            }
+            self.desk.tick();
+            if let Some(ending) = self.carry_out().await {
+                break ending;
+            }
+            if let Err(error) = self.take_checkpoints() {
+                tracing::error!(%error, "the job has lost its coordinator");
+                self.desk.change(|run, _| run.cancel());
+                self.carry_out().await;
+                break Ending::Failed(error.to_string());
+            }
+            tokio::select! {
+                () = self.desk.changed.notified() => {}
+                () = self.env.runtime.sleep(tick) => {}
+            }
+        };
+        if self.coordinator.over().is_none()
+            && let Err(error) = self.coordinator.end().await
+        {
+            tracing::warn!(%error, "the coordinator's tenure could not be ended in good order");
+        }
+        self.ending.send_replace(Some(ending));
+    }
+
+    /// Everything that waits. Returns how the job ended, if it did.
+    async fn carry_out(&self) -> Option<Ending> {
+        while let Some(action) = self.desk.next_action() {
+            match action {
+                Action::EndWorkers { generation, why } => {
+                    tracing::info!(job = %self.coordinator.layout().job(), generation, why, "workers are ended");
+                    self.launcher.end(generation).await;
+                }
+                Action::StartWorkers { generation, workers } => {
+                    if let Err(error) = self.start_workers(generation, workers).await {
+                        self.desk.interrupted(generation, &error.to_string());
+                    }
+                }
+                Action::Over(ending) => {
+                    if ending == Ending::Finished {
+                        // They are told so, and leave by themselves; whoever does not is ended.
+                        self.env.runtime.sleep(LEAVE_TIME).await;
+                    }
+                    self.launcher.end(self.desk.read(|run, _| run.generation())).await;
+                    return Some(ending);
+                }
+            }
+        }
+        None
+    }
+
+    async fn start_workers(&self, generation: u64, workers: u32) -> Result<()> {
+        // What the last generation has acknowledged is taken in to its end, and nothing more of it.
+        let gate = self.gate.write().await;
+        let descriptions = self.options.operators.iter().map(|operator| operator.description(workers)).collect();
+        self.coordinator.restart_tasks(descriptions)?;
+        self.positions.clear();
+        let restore = self.coordinator.latest().await?.map(|checkpoint| checkpoint.metadata.folder());
+        let cookie = Cookie::random(&*self.env.randomness);
+        let admission = Admission {
+            generation,
+            cookie,
+            job: self.coordinator.layout().job().clone(),
+            operators: self.options.operators.clone(),
+            restore,
+        };
+        let is_current = self.desk.admit(admission);
+        drop(gate);
+        if !is_current {
+            // It was ended before it began: the next one is in the queue.
+            return Ok(());
+        }
+        for worker in 0..workers {
+            let pass = Pass { generation, worker, cookie };
+            let heartbeat = self.options.run.heartbeat;
+            self.launcher.start(&LaunchOrder { manager: self.address.to_string(), pass, heartbeat }).await?;
+        }
+        Ok(())
+    }
+
+    /// Periodic checkpoints, and the time-outs of those in flight.
+    ///
+    /// # Errors
+    /// The coordinator's tenure is over: nothing more can be done for the job here.
+    fn take_checkpoints(&self) -> Result<()> {
+        if !self.desk.can_checkpoint() {
+            return self.coordinator.check();
+        }
+        let generation = self.desk.read(|run, _| run.generation());
+        let report = match self.coordinator.tick() {
+            Ok(report) => report,
+            Err(error) if ends_the_job(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "no checkpoint could be triggered");
+                return self.coordinator.check();
+            }
+        };
+        if let Some(trigger) = report.triggered
+            && let Err(error) = self.hand_out(trigger)
+        {
+            tracing::warn!(%error, "a trigger could not be handed out");
+        }
+        if report.too_many_failures {
+            self.desk.interrupted(generation, "more checkpoints in a row failed than are tolerated");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,260 @@
+//! The job manager: owns a job's coordinator and its workers.
+//!
+//! It starts a generation of workers ([`Launcher`]), deploys to them once all have registered, watches them, has checkpoints
+//! taken, and when one of them fails ends all and starts the next generation from the newest complete checkpoint. What decides
+//! is [`JobRun`] and the [`Coordinator`]; here they are told what happens, and their decisions are carried out.
+//!
+//! **A worker that is out changes nothing.** Each generation has a cookie, drawn anew, without which nothing is heard. It becomes void
+//! at the moment the generation fails, under the same lock that every word of a worker is judged under. An acknowledgement that was let in before
+//! that is taken in to its end before the next generation chooses what to restore: none completes a checkpoint behind its
+//! back.
+
+mod desk;
+mod drive;
+mod plan;
+mod service;
+mod session;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{RwLock, watch};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use self::desk::Desk;
+use self::service::{Notices, Positions, Service};
+use super::launch::Launcher;
+use super::liveness::Heartbeat;
+use super::run::{Ending, JobRun, Phase, RunOptions};
+use super::wire::Tell;
+use super::wire::rpc::JobService;
+use crate::coordinator::{CheckpointListener, Coordinator, CoordinatorOptions};
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{CheckpointId, JobId};
+use crate::metadata::CheckpointKind;
+use crate::store::StoreRef;
+
+pub use desk::MAX_WAITING_MESSAGES;
+pub use plan::ManagedOperator;
+pub use session::MAX_UPLOADS;
+
+/// Calls of one connection that may be under way at once.
+const MAX_CALLS_PER_CONNECTION: u32 = 2_048;
+
+/// How a job is managed.
+#[derive(Clone, Debug)]
+pub struct ManagerOptions {
+    /// Where workers report. Port 0: any that is free ([`Manager::address`]). Whoever reaches it can disturb the job: there is
+    /// neither encryption nor a secret that a reader of the network does not see, so it belongs on a network of the job's own.
+    pub listen: SocketAddr,
+    /// How many workers there are at first.
+    pub workers: u32,
+    /// The stateful operators. Each worker runs one subtask of each.
+    pub operators: Vec<ManagedOperator>,
+    /// How workers are watched and restarted.
+    pub run: RunOptions,
+    /// How checkpoints are taken.
+    pub coordinator: CoordinatorOptions,
+}
+
+/// A registered worker, as seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// What it calls itself.
+    pub name: String,
+    /// Its last heartbeat.
+    pub heartbeat: Heartbeat,
+}
+
+/// How a job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagerStatus {
+    /// Which generation of workers runs, or ran last.
+    pub generation: u64,
+    /// How many workers it has.
+    pub workers: u32,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Why workers were ended last, if they were.
+    pub last_failure: Option<String>,
+    /// Those that have registered.
+    pub registered: BTreeMap<u32, WorkerStatus>,
+}
+
+/// A running job. Cheap to share by [`Arc`].
+pub struct Manager {
+    desk: Arc<Desk>,
+    coordinator: Arc<Coordinator>,
+    positions: Arc<Positions>,
+    gate: Arc<RwLock<()>>,
+    launcher: Arc<dyn Launcher>,
+    options: ManagerOptions,
+    address: SocketAddr,
+    env: Env,
+    ending: watch::Sender<Option<Ending>>,
+}
+
+impl Manager {
+    /// Claims the job, opens the port and starts the first workers. Goes on in the background until the job is over; must be called
+    /// inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for options that cannot work; as [`Coordinator::start`]; what the operating system says of the port.
+    pub async fn start(
+        store: StoreRef,
+        job: JobId,
+        launcher: Arc<dyn Launcher>,
+        env: Env,
+        options: ManagerOptions,
+        mut listeners: Vec<Arc<dyn CheckpointListener>>,
+    ) -> Result<Arc<Self>> {
+        let (run, actions) = JobRun::start(options.run, options.workers, env.clock.monotonic())?;
+        let descriptions = options.operators.iter().map(|operator| operator.description(options.workers)).collect();
+        let desk = Arc::new(Desk::new(env.clone(), run, actions));
+        // Bound first: a port that is taken is no reason to fence whoever runs the job.
+        let incoming = TcpIncoming::bind(options.listen)
+            .and_then(|incoming| incoming.local_addr().map(|address| (incoming, address)))
+            .map_err(|error| Error::io("open the job manager's port", options.listen, error));
+        let (incoming, address) = incoming?;
+        let positions = Arc::new(Positions::default());
+        listeners.push(Arc::new(Notices { desk: desk.clone(), positions: positions.clone() }));
+        let coordinator =
+            Coordinator::start(store, job, descriptions, env.clone(), options.coordinator.clone(), listeners).await?;
+        let manager = Arc::new(Self {
+            desk,
+            coordinator: Arc::new(coordinator),
+            positions,
+            gate: Arc::default(),
+            launcher,
+            options,
+            address,
+            env: env.clone(),
+            ending: watch::Sender::new(None),
+        });
+        env.runtime.spawn(Box::pin(manager.clone().serve(incoming.with_nodelay(Some(true)))));
+        env.runtime.spawn(Box::pin(manager.clone().drive()));
+        env.runtime.spawn(Box::pin(manager.clone().serve_commands()));
+        Ok(manager)
+    }
+
+    /// Answers workers until the job is over.
+    async fn serve(self: Arc<Self>, incoming: TcpIncoming) {
+        let service = Service {
+            desk: self.desk.clone(),
+            coordinator: self.coordinator.clone(),
+            positions: self.positions.clone(),
+            gate: self.gate.clone(),
+            env: self.env.clone(),
+        };
+        let server = Server::builder().max_concurrent_streams(Some(MAX_CALLS_PER_CONNECTION));
+        let served = tokio::select! {
+            served = server.serve_with_incoming(JobService::new(Arc::new(service)), incoming) => served,
+            // Connections of workers that are cut off may stand for long: nobody waits for them.
+            _ = self.ended() => Ok(()),
+        };
+        if let Err(error) = served {
+            tracing::error!(%error, "the job manager's port is closed");
+            self.desk.change(|run, _| run.cancel());
+        }
+    }
+
+    /// Where workers report.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The job's coordinator: what is complete, retained, collected. Its `tick` and `serve_requests` are
+    /// the manager's to call.
+    pub fn coordinator(&self) -> &Arc<Coordinator> {
+        &self.coordinator
+    }
+
+    /// How the job is.
+    pub fn status(&self) -> ManagerStatus {
+        self.desk.read(|run, sessions| {
+            let status =
+                |session: &session::Session| WorkerStatus { name: session.name.clone(), heartbeat: session.heartbeat };
+            ManagerStatus {
+                generation: run.generation(),
+                workers: run.workers(),
+                phase: run.phase().clone(),
+                last_failure: run.last_failure().map(str::to_owned),
+                registered: sessions.iter().map(|(worker, session)| (*worker, status(session))).collect(),
+            }
+        })
+    }
+
+    /// Begins a checkpoint now, beside the periodic ones.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] while not all workers run, or if one has finished; as [`Coordinator::trigger`].
+    pub async fn trigger(&self, kind: CheckpointKind) -> Result<CheckpointId> {
+        // No generation begins meanwhile, so the trigger goes to the workers that it is for, or to none.
+        let _gate = self.gate.read().await;
+        if !self.desk.can_checkpoint() {
+            return Err(Error::invalid("trigger a checkpoint", "not all of the job's workers run")
+                .with_advice("wait until they do"));
+        }
+        let trigger = self.coordinator.trigger(kind)?;
+        let checkpoint = trigger.checkpoint;
+        self.hand_out(trigger)?;
+        Ok(checkpoint)
+    }
+
+    fn hand_out(&self, trigger: crate::snapshot::Trigger) -> Result<()> {
+        let checkpoint = trigger.checkpoint;
+        self.desk.tell_all(&Tell::Trigger(trigger)).inspect_err(|error| {
+            self.coordinator.abort(checkpoint, error.message());
+        })
+    }
+
+    /// Goes on with another number of workers, from the newest complete checkpoint: take one first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a number that cannot be, or more than some operator has key groups; [`ErrorKind::LimitExceeded`] if
+    /// earlier changes still wait.
+    pub fn rescale(&self, workers: u32) -> Result<()> {
+        self.options.operators.iter().try_for_each(|operator| operator.description(workers).check())?;
+        self.desk.check_room()?;
+        let mut refused = None;
+        self.desk.change(|run, now| {
+            run.rescale(workers, now).unwrap_or_else(|error| {
+                refused = Some(error);
+                Vec::new()
+            })
+        });
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Ends the job. The newest complete checkpoint stays.
+    pub fn cancel(&self) {
+        self.desk.change(|run, _| run.cancel());
+    }
+
+    /// Waits until the job is over.
+    pub async fn ended(&self) -> Ending {
+        let mut ending = self.ending.subscribe();
+        match ending.wait_for(Option::is_some).await.map(|ending| ending.clone()) {
+            Ok(Some(ending)) => ending,
+            // The sender lives as long as this manager.
+            _ => Ending::Failed("the manager is gone".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Manager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Manager").field("address", &self.address).field("status", &self.status()).finish()
+    }
+}
+
+/// Whether an error says that the tenure is over: there is nothing to restart then.
+fn ends_the_job(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Fenced | ErrorKind::OutcomeUnknown)
+}

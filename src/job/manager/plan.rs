@@ -1,0 +1,62 @@
+//! What a generation of workers is to run.
+
+use crate::coordinator::OperatorDescription;
+use crate::error::Result;
+use crate::job::wire::{Cookie, DeployedOperator, Deployment};
+use crate::keygroup::MaxParallelism;
+use crate::layout::{CheckpointFolder, JobId, OperatorId};
+
+/// A stateful operator of the job, whose parallelism is the number of workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagedOperator {
+    /// Its id, the same for the whole life of the job.
+    pub operator: OperatorId,
+    /// Into how many key groups its keys are hashed: the same for the whole life of the job.
+    pub max_parallelism: MaxParallelism,
+}
+
+impl ManagedOperator {
+    /// As the coordinator is told.
+    pub(super) fn description(&self, workers: u32) -> OperatorDescription {
+        OperatorDescription {
+            operator: self.operator.clone(),
+            parallelism: workers,
+            max_parallelism: self.max_parallelism.get(),
+        }
+    }
+}
+
+/// Which workers may register, and what they will run.
+#[derive(Clone, Debug)]
+pub(super) struct Admission {
+    pub(super) generation: u64,
+    pub(super) cookie: Cookie,
+    pub(super) job: JobId,
+    pub(super) operators: Vec<ManagedOperator>,
+    pub(super) restore: Option<CheckpointFolder>,
+}
+
+impl Admission {
+    /// What `worker` runs, of as many as there are `peers`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::InvalidInput`] for more workers than key groups.
+    pub(super) fn deployment(&self, worker: u32, peers: &[String]) -> Result<Deployment> {
+        let workers = u32::try_from(peers.len()).unwrap_or(u32::MAX);
+        let operator = |operator: &ManagedOperator| {
+            Ok(DeployedOperator {
+                operator: operator.operator.clone(),
+                max_parallelism: operator.max_parallelism,
+                key_groups: operator.max_parallelism.range_of_subtask(worker, workers)?,
+            })
+        };
+        Ok(Deployment {
+            job: self.job.clone(),
+            generation: self.generation,
+            worker,
+            peers: peers.to_vec(),
+            operators: self.operators.iter().map(operator).collect::<Result<_>>()?,
+            restore: self.restore,
+        })
+    }
+}

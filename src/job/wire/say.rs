@@ -1,0 +1,90 @@
+//! What a worker says on its stream.
+
+use bytes::Bytes;
+
+use super::{Pass, decoded, limits, messages, pass_of, pass_to_wire, read, seal, shorten, text, unseal};
+use crate::error::Result;
+use crate::job::Heartbeat;
+use crate::metadata::shared::{Fault, at_most};
+
+/// From a worker to its manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Say {
+    /// The first word: it has started.
+    Register {
+        /// Who it is.
+        pass: Pass,
+        /// What it calls itself in logs: a host name and process id, say.
+        name: String,
+        /// Where its peers reach it; empty, if they need not.
+        data_address: String,
+    },
+    /// It lives.
+    Heartbeat {
+        /// The generation that it was started for.
+        generation: u64,
+        /// How it gets on.
+        heartbeat: Heartbeat,
+    },
+    /// Its input is over, and all that it did is in a complete checkpoint or needs none.
+    Finished,
+    /// It cannot go on.
+    Failed(
+        /// Why, for a person.
+        String,
+    ),
+}
+
+mod kind {
+    pub(super) const REGISTER: u32 = 1;
+    pub(super) const HEARTBEAT: u32 = 2;
+    pub(super) const FINISHED: u32 = 3;
+    pub(super) const FAILED: u32 = 4;
+}
+
+impl Say {
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Register { pass, name, data_address } => {
+                let (name, data_address) = (shorten(name), data_address.clone());
+                seal(kind::REGISTER, &messages::Register { pass: Some(pass_to_wire(pass)), name, data_address })
+            }
+            Self::Heartbeat { generation, heartbeat } => {
+                let (generation, steps, has_input) = (*generation, heartbeat.steps, heartbeat.has_input);
+                seal(kind::HEARTBEAT, &messages::Heartbeat { generation, steps, has_input })
+            }
+            Self::Finished => seal(kind::FINISHED, &messages::Nothing {}),
+            Self::Failed(why) => seal(kind::FAILED, &messages::Text { text: shorten(why), is_end: false }),
+        }
+    }
+
+    /// # Errors
+    /// [`crate::ErrorKind::Corrupt`], [`crate::ErrorKind::LimitExceeded`], or [`crate::ErrorKind::Unsupported`] for
+    /// a word that this build does not know.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let read = || {
+            let (kind, body) = unseal(bytes)?;
+            match kind {
+                kind::REGISTER => {
+                    let wire: messages::Register = read("a registration", &body, limits::MAX_SMALL_FIELDS)?;
+                    at_most("the data address, bytes", wire.data_address.len(), limits::MAX_ADDRESS_BYTES)?;
+                    let (pass, name) = (pass_of(wire.pass)?, text("the worker's name", wire.name)?);
+                    Ok(Self::Register { pass, name, data_address: wire.data_address })
+                }
+                kind::HEARTBEAT => {
+                    let wire: messages::Heartbeat = read("a heartbeat", &body, limits::MAX_SMALL_FIELDS)?;
+                    let heartbeat = Heartbeat { steps: wire.steps, has_input: wire.has_input };
+                    Ok(Self::Heartbeat { generation: wire.generation, heartbeat })
+                }
+                kind::FINISHED => Ok(Self::Finished),
+                kind::FAILED => {
+                    let wire: messages::Text = read("a failure", &body, limits::MAX_SMALL_FIELDS)?;
+                    Ok(Self::Failed(text("a worker's failure", wire.text)?))
+                }
+                unknown => Err(Fault::unknown(format!("a worker says a word of the unknown number {unknown}"))),
+            }
+        };
+        decoded(read())
+    }
+}
