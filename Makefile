@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-FEATURES := rocksdb,memory,s3,hdfs,job,cli,test-support
+FEATURES := rocksdb,memory,s3,hdfs,job,timely,cli,test-support
 # Everything a build needs: see scripts/setup. It installs what is missing, or says how.
 READY = eval "$$(scripts/setup)"
 CACHE := $(or $(ICECORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/icecore)

@@ -79,7 +79,7 @@
 //! | [`snapshot`] | a subtask's uploader: what is new, hash, send, acknowledge |
 //! | [`restore`] | plans, verified fetching, verification |
 //! | [`mod@copy`] | checkpoints and savepoints from one store to another |
-//! | [`job`] | workers: which have failed, whether and when they are started again; their manager, as processes |
+//! | [`job`] | workers: which have failed, whether and when they are started again; their manager, as processes; dataflows of the crate `timely` |
 //! | [`store`] | the one door to storage: addresses, local folders, S3, and the suite your own store can run |
 //! | [`ownership`], [`gc`] | claims and fencing; plans of deletion: for tools |
 //! | [`registry`], [`metadata`], [`layout`], [`keygroup`], [`rocksfolder`], [`transfer`] | the parts below |
@@ -92,7 +92,8 @@
 //!
 //! None is on by default, so that the default builds quickly. `rocksdb`: the RocksDB backend and full
 //! checkpoints as tables. `memory`: an in-memory store through OpenDAL. `s3`: stores on S3 and what speaks its
-//! protocol. `hdfs`: stores in HDFS. `job`: a job manager and its workers as processes. `cli`: the `icecore` command.
+//! protocol. `hdfs`: stores in HDFS. `job`: a job manager and its workers as processes. `timely`: checkpoints for dataflows of
+//! the crate `timely`. `cli`: the `icecore` command.
 //! `test-support`: stores that fail on purpose, and the conformance suite for stores.
 
 #![deny(unsafe_code)]

@@ -9,6 +9,7 @@ fn runs(name: &str, says: &str) {
     features.extend(cfg!(feature = "memory").then_some("memory"));
     features.extend(cfg!(feature = "s3").then_some("s3"));
     features.extend(cfg!(feature = "hdfs").then_some("hdfs"));
+    features.extend(cfg!(feature = "timely").then_some("timely"));
     features.extend(cfg!(feature = "cli").then_some("cli"));
     let output = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--features", &features.join(","), "--example", name])
@@ -33,4 +34,10 @@ fn a_heap_engine_goes_on_with_three_subtasks_as_if_nothing_had_happened() {
 #[test]
 fn a_store_of_one_s_own_conforms() {
     runs("custom_store", "");
+}
+
+#[cfg(feature = "timely")]
+#[test]
+fn a_timely_dataflow_puts_every_count_out_once_although_it_crashes() {
+    runs("timely_word_count", "every count was put out exactly once");
 }

@@ -233,7 +233,7 @@ fn say_goodbye(place: Place, is_equal: bool, screen: &Screen) {
 
 fn print_commands(screen: &Screen, store: &str) {
     screen.line(
-        "   alias icecore='cargo run -q --features rocksdb,memory,s3,hdfs,job,cli,test-support --bin icecore --'",
+        "   alias icecore='cargo run -q --features rocksdb,memory,s3,hdfs,job,timely,cli,test-support --bin icecore --'",
     );
     screen.line(format_args!(
         "   icecore --store {store} list    # the checkpoints; `show` has their files, `du` their shared bytes"

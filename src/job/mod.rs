@@ -1,11 +1,14 @@
 //! What keeps a job running: which workers have failed ([`liveness`]), whether and when they are started again
-//! ([`restart`]), and both together over the generations of a job's workers ([`run`]).
+//! ([`restart`]), and both together over the generations of a job's workers ([`run`]). With the feature `timely`:
+//! checkpoints for dataflows of that crate (`dataflow`).
 //!
-//! All are values that are told of moments and answer. With the feature `job` there are those who tell them: a `Manager`,
+//! The first three are values that are told of moments and answer. With the feature `job` there are those who tell them: a `Manager`,
 //! which owns a job's coordinator and its workers, and the worker's side, which an engine's `Workload` runs in; `wire` is what they say
 //! to each other over gRPC (`docs/job-protocol.md`).
 //! Which key groups a restarted task owns is [`crate::keygroup`]'s, what it restores [`crate::restore`]'s.
 
+#[cfg(feature = "timely")]
+pub mod dataflow;
 #[cfg(feature = "job")]
 pub mod launch;
 pub mod liveness;

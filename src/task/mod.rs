@@ -10,6 +10,13 @@
 //! `0.sst` and `MANIFEST`, a real table and a real MANIFEST, where RocksDB is compiled in, and
 //! `0.state`, the group's heap chunks one after another, where it is not.
 
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::layout::CheckpointId;
+use crate::snapshot::{LocalSnapshot, Snapshotter, Trigger};
+use crate::state::KeyedBackend;
+
 mod folder;
 mod full;
 mod heap;
@@ -21,3 +28,66 @@ pub use full::{FULL_MANIFEST_NAME, FULL_STATE_NAME, FULL_TABLE_NAME};
 pub use heap::HeapTask;
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{Cut, RocksDbTask, freeze_database};
+
+/// A keyed task, whichever backend it has: what an engine's operator needs of it. An engine may choose at run time, by
+/// `Box<dyn CheckpointedTask>`.
+pub trait CheckpointedTask: KeyedBackend {
+    /// The uploader.
+    fn snapshotter(&self) -> &Arc<Snapshotter>;
+
+    /// The synchronous part of a checkpoint.
+    ///
+    /// # Errors
+    /// As that of the task.
+    fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot>;
+
+    /// Hears that a checkpoint is complete.
+    fn notify_complete(&mut self, checkpoint: CheckpointId);
+
+    /// Hears that a checkpoint was given up.
+    fn notify_aborted(&mut self, checkpoint: CheckpointId);
+}
+
+macro_rules! checkpointed_task {
+    ($task:ty) => {
+        impl CheckpointedTask for $task {
+            fn snapshotter(&self) -> &Arc<Snapshotter> {
+                Self::snapshotter(self)
+            }
+
+            fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
+                Self::freeze(self, trigger)
+            }
+
+            fn notify_complete(&mut self, checkpoint: CheckpointId) {
+                Self::notify_complete(self, checkpoint);
+            }
+
+            fn notify_aborted(&mut self, checkpoint: CheckpointId) {
+                Self::notify_aborted(self, checkpoint);
+            }
+        }
+    };
+}
+
+checkpointed_task!(HeapTask);
+#[cfg(feature = "rocksdb")]
+checkpointed_task!(RocksDbTask);
+
+impl<T: CheckpointedTask + ?Sized> CheckpointedTask for Box<T> {
+    fn snapshotter(&self) -> &Arc<Snapshotter> {
+        (**self).snapshotter()
+    }
+
+    fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
+        (**self).freeze(trigger)
+    }
+
+    fn notify_complete(&mut self, checkpoint: CheckpointId) {
+        (**self).notify_complete(checkpoint);
+    }
+
+    fn notify_aborted(&mut self, checkpoint: CheckpointId) {
+        (**self).notify_aborted(checkpoint);
+    }
+}

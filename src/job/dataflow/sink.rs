@@ -1,0 +1,193 @@
+//! A sink whose outputs become visible once, and only with the checkpoint that they belong to.
+//!
+//! Outputs are written into the sink's own keyed state as they come, in a *transaction* that was opened by the last
+//! checkpoint and is closed by the next. So the checkpoint itself holds every output that nobody has committed yet (the
+//! pre-commit): nothing of it is lost if the process dies between a checkpoint's completion and the commit, and no
+//! second store with transactions of its own is needed. When the sink hears that a checkpoint is complete, it hands the
+//! transactions that it closed to the [`Committer`] and forgets them. After a recovery all that the restored state holds
+//! is of a complete checkpoint, so it is handed over again, before anything else: hence the committer must be
+//! idempotent. What came after that checkpoint is gone with the state, and the sources give it again.
+//!
+//! A transaction's name, and what is in it, is the same however often it is committed, and by whichever worker after a
+//! rescale: it is that of the checkpoint that opened it and of a key group. No transaction of a run that failed can take
+//! the name of one that was committed: a commit follows a complete checkpoint, and the next run opens its first
+//! transaction by that one or a newer one. This holds as long as a run begins with the newest complete checkpoint. A run
+//! from an older one produces again what was committed since; a savepoint is committed by the run that restores it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use timely::ExchangeData;
+use timely::dataflow::StreamVec;
+
+use super::stage::{Stage, add_stage};
+use super::worker::Checkpoints;
+use crate::error::{Error, Result};
+use crate::keygroup::{KeyGroup, KeyHash};
+use crate::layout::CheckpointId;
+use crate::metadata::{StateKind, StateSchema};
+use crate::state::typed::{Codec, Postcard};
+use crate::state::{RowBounds, StateId};
+use crate::task::CheckpointedTask;
+
+/// Outputs that one call of [`Committer::commit`] gets at most: a longer transaction comes in several parts.
+pub const MAX_OUTPUTS_PER_COMMIT: u64 = 16_384;
+/// The state that holds outputs until they are committed. Its rows: key group | no key, no namespace | transaction, number.
+const STATE: &str = "uncommitted-outputs";
+const READ: &str = "read uncommitted outputs";
+
+/// The name of a set of outputs. The same name always means the same outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Transaction {
+    /// The checkpoint that opened it: its outputs came after that one. 0 before the first.
+    pub after: CheckpointId,
+    /// The key group of the outputs' keys.
+    pub key_group: KeyGroup,
+    /// The part of it, from 0 on, not without gaps.
+    pub part: u64,
+}
+
+/// Where a job's outputs go to.
+pub trait Committer: 'static {
+    /// What is put out.
+    type Output: ExchangeData + Serialize + DeserializeOwned;
+    /// What outputs are distributed by.
+    type Key: KeyHash;
+
+    /// The key of an output: the same on every worker and in every run. Of how many key groups the sink's task is decides
+    /// into how many transactions, at most, the outputs of one checkpoint are divided.
+    fn key(output: &Self::Output) -> Self::Key;
+
+    /// Makes the outputs visible, durably, all or none of them. A transaction that was committed before changes nothing:
+    /// it may come again after a failure, from another worker. Outputs of one key come in their order. Blocks the worker.
+    ///
+    /// # Errors
+    /// Any one: the job's tasks have failed then, and the next run commits the transaction again.
+    fn commit(&mut self, transaction: Transaction, outputs: Vec<Self::Output>) -> Result<()>;
+}
+
+/// Ends a stream in a committer. Whatever the restored `task` holds is committed at once.
+///
+/// `restored`: the checkpoint that the task was restored from, `None` for an empty one.
+///
+/// # Errors
+/// What committing fails with; [`crate::ErrorKind::InvalidInput`] if the task is not this worker's subtask;
+/// [`crate::ErrorKind::SchemaMismatch`] if the restored outputs are of another type.
+pub fn sink<C: Committer, B: CheckpointedTask + 'static>(
+    stream: StreamVec<'_, u64, C::Output>,
+    name: &str,
+    committer: C,
+    mut task: B,
+    restored: Option<CheckpointId>,
+    checkpoints: &Checkpoints,
+) -> Result<()> {
+    let codec = Postcard::default();
+    let schema = StateSchema {
+        name: STATE.to_owned(),
+        kind: StateKind::Map,
+        key_serializer: "none".to_owned(),
+        value_serializer: Codec::<C::Output>::name(&codec).into_owned(),
+    };
+    let state = task.open_state(&schema)?;
+    let after = restored.unwrap_or(CheckpointId(0));
+    let mut sinking = Sinking { committer, task, state, codec, after, written: BTreeMap::new() };
+    sinking.commit_before(CheckpointId(u64::MAX)).map_err(|error| error.with_object(name))?;
+    let groups = sinking.task.layout().max_parallelism();
+    let route = move |output: &C::Output| groups.key_group_of(&C::key(output));
+    add_stage(stream, name, sinking, route, checkpoints).map(drop)
+}
+
+struct Sinking<C, B> {
+    committer: C,
+    task: B,
+    state: StateId,
+    codec: Postcard,
+    /// The checkpoint that opened the current transactions.
+    after: CheckpointId,
+    /// How many outputs the current transactions have.
+    written: BTreeMap<KeyGroup, u64>,
+}
+
+impl<C: Committer, B: CheckpointedTask> Sinking<C, B> {
+    /// The row of a transaction's output. In byte order rows are in the order of transactions, then of numbers.
+    fn row(&self, key_group: KeyGroup, after: CheckpointId, number: u64) -> Vec<u8> {
+        let mut row = self.task.layout().row_key(key_group, &[], &[]);
+        row.extend_from_slice(&after.0.to_be_bytes());
+        row.extend_from_slice(&number.to_be_bytes());
+        row
+    }
+
+    /// Commits the transactions that were opened before `checkpoint`: all of them were closed by it, or earlier.
+    fn commit_before(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        for key_group in self.task.key_groups().iter() {
+            while let Some((transaction, outputs)) = self.first_part(key_group, checkpoint)? {
+                self.committer.commit(transaction, outputs)?;
+                let Transaction { after, part, .. } = transaction;
+                let start = self.row(key_group, after, part.saturating_mul(MAX_OUTPUTS_PER_COMMIT));
+                let end = self.row(key_group, after, part.saturating_add(1).saturating_mul(MAX_OUTPUTS_PER_COMMIT));
+                self.task.delete_rows(self.state, RowBounds { start: &start, end: Some(&end) })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first part of the first transaction of a key group that was opened before `checkpoint`.
+    fn first_part(
+        &self,
+        key_group: KeyGroup,
+        checkpoint: CheckpointId,
+    ) -> Result<Option<(Transaction, Vec<C::Output>)>> {
+        let (start, end) = (self.row(key_group, CheckpointId(0), 0), self.row(key_group, checkpoint, 0));
+        let mut found: Option<(Transaction, Vec<C::Output>)> = None;
+        self.task.scan(self.state, RowBounds { start: &start, end: Some(&end) }, &mut |row, value| {
+            let transaction = self.transaction_of(row)?;
+            let (first, outputs) = found.get_or_insert_with(|| (transaction, Vec::new()));
+            if *first != transaction {
+                return Ok(ControlFlow::Break(()));
+            }
+            outputs.push(self.codec.decode(value)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    fn transaction_of(&self, row: &[u8]) -> Result<Transaction> {
+        let parts = self.task.layout().parse_row(row)?;
+        let corrupt = || Error::corrupt(READ, STATE, "the row of an output is no transaction and number");
+        let (after, number) = parts.user_key.split_first_chunk::<8>().ok_or_else(corrupt)?;
+        let number: [u8; 8] = number.try_into().map_err(|_| corrupt())?;
+        let part = u64::from_be_bytes(number) / MAX_OUTPUTS_PER_COMMIT;
+        Ok(Transaction { after: CheckpointId(u64::from_be_bytes(*after)), key_group: parts.key_group, part })
+    }
+}
+
+impl<C: Committer, B: CheckpointedTask + 'static> Stage for Sinking<C, B> {
+    type Input = C::Output;
+    type Output = ();
+
+    fn task(&mut self) -> &mut dyn CheckpointedTask {
+        &mut self.task
+    }
+
+    fn record(&mut self, record: C::Output, _output: &mut Vec<()>) -> Result<()> {
+        let key_group = self.task.layout().max_parallelism().key_group_of(&C::key(&record));
+        let written = self.written.entry(key_group).or_default();
+        let number = *written;
+        *written += 1;
+        let mut value = Vec::new();
+        self.codec.encode(&record, &mut value)?;
+        let row = self.row(key_group, self.after, number);
+        self.task.put(self.state, &row, &value)
+    }
+
+    fn frozen(&mut self, checkpoint: CheckpointId) {
+        self.after = checkpoint;
+        self.written.clear();
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.commit_before(checkpoint)
+    }
+}

@@ -1,0 +1,218 @@
+//! What all stateful operators do: work off records epoch by epoch, and freeze their state between two epochs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use timely::ExchangeData;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::StreamVec;
+use timely::dataflow::channels::pact::Exchange;
+use timely::dataflow::operators::generic::{Operator as _, OutputBuilderSession};
+use timely::dataflow::operators::{Capability, Probe as _};
+
+use super::control::{CheckpointControl, Notification};
+use super::worker::Checkpoints;
+use crate::error::{Error, Result};
+use crate::keygroup::KeyGroup;
+use crate::layout::CheckpointId;
+use crate::snapshot::Trigger;
+use crate::task::CheckpointedTask;
+
+const BUILD: &str = "build a dataflow";
+
+/// What a kind of stateful operator adds.
+pub(super) trait Stage: 'static {
+    type Input: ExchangeData;
+    type Output: Clone + 'static;
+
+    /// Its state.
+    fn task(&mut self) -> &mut dyn CheckpointedTask;
+
+    /// Takes a record in.
+    fn record(&mut self, record: Self::Input, output: &mut Vec<Self::Output>) -> Result<()>;
+
+    /// The state was frozen for a checkpoint.
+    fn frozen(&mut self, _checkpoint: CheckpointId) {}
+
+    /// A checkpoint is complete for which this run has frozen the state.
+    fn completed(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Adds a stage to a dataflow. Each record goes to the worker that owns the key group that `route` says, which is the
+/// subtask of the worker's number.
+///
+/// # Errors
+/// [`crate::ErrorKind::InvalidInput`] if the task is not this worker's.
+pub(super) fn add_stage<'scope, S: Stage>(
+    stream: StreamVec<'scope, u64, S::Input>,
+    name: &str,
+    mut stage: S,
+    route: impl Fn(&S::Input) -> KeyGroup + 'static,
+    checkpoints: &Checkpoints,
+) -> Result<StreamVec<'scope, u64, S::Output>> {
+    let scope = stream.scope();
+    let (worker, workers) = (scope.index() as u32, scope.peers() as u32);
+    check_task(stage.task(), worker, workers).map_err(|error| error.with_object(name))?;
+    let max_parallelism = stage.task().layout().max_parallelism();
+    // Cannot fail: the number of workers was checked above.
+    let owner = move |record: &S::Input| {
+        u64::from(max_parallelism.subtask_of_group(route(record), workers).unwrap_or_default())
+    };
+    let control = checkpoints.control.clone();
+    let name = name.to_owned();
+    let stream = stream.unary_frontier::<CapacityContainerBuilder<Vec<S::Output>>, _, _, _>(
+        Exchange::new(owner),
+        &name.clone(),
+        move |capability, info| {
+            let seen = control.watch(scope.worker().sync_activator_for(info.address.to_vec()));
+            let (output, waiting, frozen) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+            let mut running = Running { stage, control, seen, output, waiting, frozen };
+            let mut capability = Some(capability);
+            move |(input, frontier), output| {
+                let mut outcome = Ok(());
+                // Not `for_each_stamp`, which sorts, and not stably: records of one sender are to keep their order.
+                input.for_each(|stamp, batch| match stamp.least() {
+                    Some(epoch) => running.waiting.entry(*epoch).or_default().append(batch),
+                    None => outcome = Err(Error::invalid("take records in", "some came without an epoch")),
+                });
+                let frontier = frontier.frontier().as_option().copied();
+                let outcome = outcome.and_then(|()| running.work(&mut capability, frontier, output));
+                if let Err(error) = outcome {
+                    running.control.fail(error.with_object(&name));
+                }
+                if running.control.orders().has_failed {
+                    running.waiting.clear();
+                    capability = None;
+                }
+            }
+        },
+    );
+    Ok(stream.probe_with(&checkpoints.probe))
+}
+
+/// State of other key groups would be read and written by nobody, or by two.
+fn check_task(task: &dyn CheckpointedTask, worker: u32, workers: u32) -> Result<()> {
+    let owned = task.layout().max_parallelism().range_of_subtask(worker, workers)?;
+    if task.key_groups() != owned {
+        let message =
+            format!("its task has the key groups {}, worker {worker} of {workers} owns {owned}", task.key_groups());
+        return Err(Error::invalid(BUILD, message));
+    }
+    let subtask = task.snapshotter().subtask();
+    if subtask.index != worker {
+        return Err(Error::invalid(BUILD, format!("its task is {subtask}, on worker {worker}"))
+            .with_advice("give each worker the subtask of its own number"));
+    }
+    Ok(())
+}
+
+struct Running<S: Stage> {
+    stage: S,
+    control: Arc<dyn CheckpointControl>,
+    /// How many notifications were heard.
+    seen: u64,
+    output: Vec<S::Output>,
+    /// Records by epoch: those of later ones came early. Bounded as sources are.
+    waiting: BTreeMap<u64, Vec<S::Input>>,
+    /// The checkpoints that this run has frozen its state for, and that have not ended.
+    frozen: BTreeSet<CheckpointId>,
+}
+
+type Output<'a, T> = OutputBuilderSession<'a, u64, CapacityContainerBuilder<Vec<T>>>;
+
+impl<S: Stage> Running<S> {
+    /// Works off what has come, up to the epoch of the frontier: records of that one may still come, of an earlier one
+    /// none, anywhere. `None`: of no epoch.
+    fn work(
+        &mut self,
+        capability: &mut Option<Capability<u64>>,
+        frontier: Option<u64>,
+        output: &mut Output<'_, S::Output>,
+    ) -> Result<()> {
+        self.hear()?;
+        let Some(held) = capability else { return Ok(()) };
+        while let Some((epoch, trigger)) = self.next_ended(*held.time()..frontier.unwrap_or(u64::MAX)) {
+            held.downgrade(&epoch);
+            self.run(held, output)?;
+            if let Some(trigger) = trigger {
+                self.freeze(trigger);
+            }
+            held.downgrade(&epoch.saturating_add(1));
+        }
+        match frontier {
+            Some(current) => {
+                if *held.time() < current {
+                    held.downgrade(&current);
+                }
+                self.run(held, output)
+            }
+            None => {
+                *capability = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// The first of the ended epochs in which there is anything to do, with its checkpoint.
+    fn next_ended(&self, epochs: Range<u64>) -> Option<(u64, Option<Trigger>)> {
+        if epochs.is_empty() {
+            return None;
+        }
+        let trigger = self.control.next_trigger(epochs.clone());
+        let waiting = self.waiting.range(epochs).next().map(|(epoch, _)| *epoch);
+        match (waiting, trigger) {
+            (Some(waiting), Some((epoch, _))) if waiting < epoch => Some((waiting, None)),
+            (_, Some((epoch, trigger))) => Some((epoch, Some(trigger))),
+            (waiting, None) => Some((waiting?, None)),
+        }
+    }
+
+    /// Takes in what became of checkpoints.
+    fn hear(&mut self) -> Result<()> {
+        for notification in self.control.notifications(&mut self.seen) {
+            match notification {
+                Notification::Complete(checkpoint) => {
+                    self.stage.task().notify_complete(checkpoint);
+                    // One that the run before took part in may be completed only now: it has nothing of this run.
+                    if self.frozen.contains(&checkpoint) {
+                        self.stage.completed(checkpoint)?;
+                    }
+                    self.frozen = self.frozen.split_off(&CheckpointId(checkpoint.0.saturating_add(1)));
+                }
+                Notification::Aborted { checkpoint, .. } => {
+                    self.frozen.remove(&checkpoint);
+                    self.stage.task().notify_aborted(checkpoint);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Works off the records of the capability's epoch that have come.
+    fn run(&mut self, held: &Capability<u64>, output: &mut Output<'_, S::Output>) -> Result<()> {
+        let Some(records) = self.waiting.remove(held.time()) else { return Ok(()) };
+        let mut session = output.session(held);
+        for record in records {
+            self.stage.record(record, &mut self.output)?;
+            session.give_iterator(self.output.drain(..));
+        }
+        Ok(())
+    }
+
+    /// The part of this subtask in the checkpoint that the epoch just worked off ends with.
+    fn freeze(&mut self, trigger: Trigger) {
+        let task = self.stage.task();
+        let snapshotter = task.snapshotter().clone();
+        match task.freeze(&trigger) {
+            Ok(frozen) => {
+                self.frozen.insert(trigger.checkpoint);
+                self.stage.frozen(trigger.checkpoint);
+                self.control.upload(snapshotter, trigger, frozen);
+            }
+            Err(error) => self.control.decline(trigger.checkpoint, snapshotter.subtask(), &error),
+        }
+    }
+}

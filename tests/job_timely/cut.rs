@@ -1,0 +1,103 @@
+//! What is in a checkpoint, and what is not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use icecore::ErrorKind;
+use icecore::metadata::CheckpointKind;
+
+use crate::meddling::{Meddling, MeddlingControl};
+use crate::support::{Job, Kind, positions_of, until};
+
+/// Long enough for records to get from one worker to the other many times.
+const A_WHILE: Duration = Duration::from_millis(100);
+
+/// A job whose second worker is meddled with.
+fn meddled(end: u64) -> (Job, Arc<Meddling>) {
+    let (mut job, with) = (Job::new(Kind::Heap, end), Arc::new(Meddling::default()));
+    let second = with.clone();
+    job.control_of = Arc::new(move |worker, inner| match worker {
+        1 => Arc::new(MeddlingControl { inner, with: second.clone() }),
+        _ => inner,
+    });
+    (job, with)
+}
+
+#[test]
+fn records_of_later_epochs_wait_for_the_snapshot() {
+    let (mut job, meddling) = meddled(3_000);
+    meddling.last_epoch.store(0, Ordering::SeqCst);
+    // The number behind the last one of split 0, which is on the first worker, that was counted.
+    let counted = Arc::new(AtomicU64::new(0));
+    let seen = counted.clone();
+    job.hook = Arc::new(move |(split, position)| {
+        if split == 0 {
+            seen.fetch_max(position + 1, Ordering::SeqCst);
+        }
+        Ok(())
+    });
+    job.live(2, async |life| {
+        until(|| counted.load(Ordering::SeqCst) > 300).await;
+        let checkpoint = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
+        // The first worker's source goes on in the next epoch, the second one's stays in the first.
+        until(|| life.control.is_drained() || life.given[0].load(Ordering::SeqCst) == 3_000).await;
+        tokio::time::sleep(A_WHILE).await;
+        let counted_early = counted.load(Ordering::SeqCst);
+        assert_eq!(life.control.newest_complete(), None, "the second worker's source is in the epoch still");
+        meddling.last_epoch.store(u64::MAX, Ordering::SeqCst);
+        until(|| life.control.newest_complete() == Some(checkpoint)).await;
+
+        let latest = life.coordinator.latest().await.unwrap().unwrap();
+        let cut = positions_of(&latest)[&0];
+        assert!(cut < 3_000, "records of the next epoch were under way");
+        assert_eq!(counted_early, cut, "all before the cut was counted, and nothing behind it");
+        until(|| counted.load(Ordering::SeqCst) == 3_000).await;
+    });
+    // The restored state is compared with the positions.
+    job.live(3, async |life| life.finish().await);
+    assert!(job.outside.outputs() == job.expected());
+}
+
+#[test]
+fn a_checkpoint_that_is_aborted_is_not_the_end_of_the_job() {
+    let job = Job::new(Kind::Heap, 4_000);
+    job.live(3, async |life| {
+        life.until_given(500).await;
+        let checkpoint = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
+        assert!(life.coordinator.abort(checkpoint, "the test says so"));
+        life.until_given(1_000).await;
+        let next = life.control.checkpoint(CheckpointKind::Incremental).await.unwrap();
+        assert!(next > checkpoint);
+        life.finish().await;
+    });
+    assert!(job.outside.outputs() == job.expected());
+}
+
+#[test]
+fn a_checkpoint_that_a_subtask_declines_is_told_with_its_reason_and_the_next_one_completes() {
+    let (job, meddling) = meddled(4_000);
+    job.live(2, async |life| {
+        life.until_given(500).await;
+        life.control.checkpoint(CheckpointKind::Incremental).await.unwrap();
+        meddling.declines_once.store(true, Ordering::SeqCst);
+        let error = life.control.checkpoint(CheckpointKind::Incremental).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        assert!(error.message().contains("the disk is full"), "{error}");
+        life.control.checkpoint(CheckpointKind::Incremental).await.unwrap();
+        life.crash();
+    });
+    job.live(1, async |life| life.finish().await);
+    assert!(job.outside.outputs() == job.expected());
+}
+
+#[test]
+fn a_full_checkpoint_is_a_cut_as_well() {
+    let job = Job::new(Kind::Heap, 4_000);
+    job.live(2, async |life| {
+        life.until_given(700).await;
+        life.control.checkpoint(CheckpointKind::Full).await.unwrap();
+    });
+    job.live(3, async |life| life.finish().await);
+    assert!(job.outside.outputs() == job.expected());
+}

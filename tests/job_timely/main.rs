@@ -1,0 +1,10 @@
+//! Dataflows of the crate timely with checkpoints, really run: several workers in this process, a store in a folder,
+//! crashes at any point.
+
+mod crashes;
+mod cut;
+mod failures;
+mod meddling;
+mod sinks;
+mod support;
+mod throttle;

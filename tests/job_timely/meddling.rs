@@ -1,0 +1,82 @@
+//! A control that meddles with what passes between a worker's operators and the real one.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use icecore::job::dataflow::{CheckpointControl, LocalControl, Notification, Orders};
+use icecore::layout::{CheckpointId, SubtaskName};
+use icecore::metadata::SourcePosition;
+use icecore::snapshot::{LocalSnapshot, Snapshotter, Trigger};
+use icecore::{Error, ErrorKind};
+use timely::scheduling::SyncActivator;
+
+/// What it does. By default nothing.
+#[derive(Debug)]
+pub struct Meddling {
+    /// Sources hear of no later epoch.
+    pub last_epoch: AtomicU64,
+    /// The next part of a checkpoint cannot be taken.
+    pub declines_once: AtomicBool,
+    /// Nobody hears what became of checkpoints.
+    pub is_silent: AtomicBool,
+}
+
+impl Default for Meddling {
+    fn default() -> Self {
+        Self { last_epoch: u64::MAX.into(), declines_once: false.into(), is_silent: false.into() }
+    }
+}
+
+#[derive(Debug)]
+pub struct MeddlingControl {
+    pub inner: Arc<LocalControl>,
+    pub with: Arc<Meddling>,
+}
+
+impl CheckpointControl for MeddlingControl {
+    fn orders(&self) -> Orders {
+        let orders = self.inner.orders();
+        Orders { epoch: orders.epoch.min(self.with.last_epoch.load(Ordering::SeqCst)), ..orders }
+    }
+
+    fn end_epoch(&self, epoch: u64) {
+        self.inner.end_epoch(epoch);
+    }
+
+    fn next_trigger(&self, epochs: Range<u64>) -> Option<(u64, Trigger)> {
+        self.inner.next_trigger(epochs)
+    }
+
+    fn note_positions(&self, epochs: Range<u64>, positions: Vec<SourcePosition>) {
+        self.inner.note_positions(epochs, positions);
+    }
+
+    fn note_drained(&self, source: &str, worker: usize, workers: usize) {
+        self.inner.note_drained(source, worker, workers);
+    }
+
+    fn upload(&self, snapshotter: Arc<Snapshotter>, trigger: Trigger, frozen: LocalSnapshot) {
+        if self.with.declines_once.swap(false, Ordering::SeqCst) {
+            let error = Error::new(ErrorKind::StorageFull, "freeze", "the disk is full");
+            return self.inner.decline(trigger.checkpoint, snapshotter.subtask(), &error);
+        }
+        self.inner.upload(snapshotter, trigger, frozen);
+    }
+
+    fn decline(&self, checkpoint: CheckpointId, subtask: &SubtaskName, error: &Error) {
+        self.inner.decline(checkpoint, subtask, error);
+    }
+
+    fn fail(&self, error: Error) {
+        self.inner.fail(error);
+    }
+
+    fn watch(&self, waker: SyncActivator) -> u64 {
+        self.inner.watch(waker)
+    }
+
+    fn notifications(&self, seen: &mut u64) -> Vec<Notification> {
+        if self.with.is_silent.load(Ordering::SeqCst) { Vec::new() } else { self.inner.notifications(seen) }
+    }
+}
