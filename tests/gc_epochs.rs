@@ -10,7 +10,7 @@ use ownership_support::World;
 
 #[tokio::test]
 async fn one_shot_claims_leave_at_most_three_epoch_folders() {
-    let rounds = if std::env::var_os("ICECORE_TEST_LONG").is_some() { 10_000 } else { 1_000 };
+    let rounds = if std::env::var_os("ICECORE_LONG").is_some() { 10_000 } else { 1_000 };
     let world = World::new();
     for round in 0..rounds {
         let party = world.party().await;

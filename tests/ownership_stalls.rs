@@ -131,7 +131,7 @@ async fn two_coordinators_that_stall_at_any_two_steps_that_change_the_store_brea
     let steps = [Step::Put, Step::Delete, Step::List];
     for (first_step, second_step) in steps.iter().flat_map(|first| steps.iter().map(move |second| (*first, *second))) {
         // Every fifth pair, a different fifth for each kind; all of them in long mode.
-        let stride = if std::env::var_os("ICECORE_TEST_LONG").is_some() { 1 } else { 5 };
+        let stride = if std::env::var_os("ICECORE_LONG").is_some() { 1 } else { 5 };
         'first: for n in 1.. {
             for m in 1.. {
                 if (n + m + tried) % stride != 0 {

@@ -1,6 +1,8 @@
 //! What a checkpoint asks of a server, request by request as a real one sees them, does not depend on how much has not
 //! changed.
 
+#![cfg(any(feature = "s3", feature = "hdfs"))]
+
 #[path = "../coordinator/support.rs"]
 mod support;
 

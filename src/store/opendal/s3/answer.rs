@@ -20,7 +20,7 @@ pub(super) fn check_page(page: &[u8], uri: &Uri) -> Result<(), Failure> {
     let is_begun = |name: &&str| text.contains(&format!("<{name}"));
     let is_whole = |name: &&str| is_begun(name) && text.trim_end().ends_with(&format!("</{name}>"));
     if !LISTINGS.iter().any(is_whole) {
-        if LISTINGS.iter().any(|name| is_begun(&name)) {
+        if LISTINGS.iter().any(is_begun) {
             return Err(Failure::new(ErrorKind::Temporary, "a listing was cut off"));
         }
         return Err(Failure::new(ErrorKind::InvalidInput, "what answers there does not speak S3: a listing is none")
