@@ -14,7 +14,7 @@ const MAX_IDLE_BYTES: usize = 32 << 20;
 /// Larger buffers are freed. What one request for a part of an object asks of any of our stores fits.
 pub(crate) const MAX_IDLE_BUFFER_BYTES: usize = 8 << 20;
 /// Reads from this size on go into buffers that are used again; smaller ones would keep them busy.
-pub(crate) const REUSED_BUFFER_BYTES: usize = 256 << 10;
+const REUSED_BUFFER_BYTES: usize = 256 << 10;
 
 /// Buffers, all of about one size.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,16 @@ impl Buffers {
         let buffer = idle.buffers.pop().unwrap_or_default();
         idle.size_bytes -= buffer.capacity();
         buffer
+    }
+
+    /// An empty buffer for a read of so many bytes: a used one only for a large read.
+    pub(crate) fn take_for(&self, length_bytes: u64) -> Vec<u8> {
+        if length_bytes >= REUSED_BUFFER_BYTES as u64 { self.take() } else { Vec::new() }
+    }
+
+    /// What was read into such a buffer. A large one comes back as [`Self::lend`] says.
+    pub(crate) fn hand_over(&self, buffer: Vec<u8>) -> Bytes {
+        if buffer.capacity() >= REUSED_BUFFER_BYTES { self.lend(buffer) } else { Bytes::from(buffer) }
     }
 
     /// The bytes of `buffer`, which comes back when the last copy of them is dropped.

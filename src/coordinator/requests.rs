@@ -260,9 +260,7 @@ impl Coordinator {
             Wish::Unpin(folder) => self.unpin(folder).await.map(|count| format!("{count} pins removed")),
         }
     }
-}
 
-impl Coordinator {
     /// Frees what crashed writers left of objects. The job's tasks are writing, too: theirs are young.
     async fn remove_unfinished(&self) -> String {
         match self.store.remove_unfinished(Some(self.layout.root()), UNFINISHED_AGE).await {

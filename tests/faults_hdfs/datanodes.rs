@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fault_scenarios::{Job, Patience, Remote as _, until};
-use crate::support::{DATANODES, Place};
+use crate::support::Place;
 use crate::task_support::Kind;
 
 const LARGE_BYTES: usize = 16 << 20;
@@ -17,8 +17,7 @@ async fn a_datanode_that_died_before_a_checkpoint_is_gone_around() {
     place.cluster().kill_datanode(0);
     job.checkpoint().await.expect("two of three are there");
     job.settle().await;
-    place.cluster().start_datanode(0);
-    place.cluster().wait_live_datanodes(DATANODES);
+    place.bring_back(0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,8 +33,7 @@ async fn a_datanode_that_dies_under_a_checkpoint_does_not_fail_it() {
     let (outcome, ()) = tokio::join!(job.checkpoint(), killing);
     outcome.expect("what its death broke is sent again");
     job.settle().await;
-    place.cluster().start_datanode(1);
-    place.cluster().wait_live_datanodes(DATANODES);
+    place.bring_back(1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,14 +44,12 @@ async fn a_datanode_that_dies_after_a_checkpoint_or_under_a_restore_takes_nothin
     job.checkpoint().await.unwrap();
     place.cluster().kill_datanode(2);
     job.assert_restorable().await;
-    place.cluster().start_datanode(2);
-    place.cluster().wait_live_datanodes(DATANODES);
+    place.bring_back(2);
     let killing = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         place.cluster().kill_datanode(0);
     };
     tokio::join!(job.assert_restorable(), killing);
     job.settle().await;
-    place.cluster().start_datanode(0);
-    place.cluster().wait_live_datanodes(DATANODES);
+    place.bring_back(0);
 }

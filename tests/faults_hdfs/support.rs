@@ -11,7 +11,7 @@ use crate::services::proxy::{Aim, Proxy};
 use crate::services::{self, HdfsAddress, HdfsCluster};
 
 /// DataNodes of the cluster that may be broken; files have two replicas.
-pub const DATANODES: usize = 3;
+const DATANODES: usize = 3;
 
 /// The cluster that the tests of this program may break, one after the other. Each leaves it whole.
 pub async fn own_cluster() -> Option<MutexGuard<'static, HdfsCluster>> {
@@ -47,6 +47,12 @@ impl Place {
 
     pub fn cluster(&self) -> &HdfsCluster {
         self.cluster.as_ref().expect("a cluster of the test's own")
+    }
+
+    /// Starts a DataNode again that was killed, and waits until the NameNode knows.
+    pub fn bring_back(&self, node: usize) {
+        self.cluster().start_datanode(node);
+        self.cluster().wait_live_datanodes(DATANODES);
     }
 
     /// `/prefix`.

@@ -53,7 +53,7 @@ use super::probe::probe_change;
 use super::{
     Access, Child, ObjectMeta, ObjectWriter, ReadAhead, Retries, RetryPolicy, Store, StorePath, UnnamedWriter,
 };
-use crate::buffers::{Buffers, REUSED_BUFFER_BYTES};
+use crate::buffers::Buffers;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -234,8 +234,7 @@ impl Cluster {
     /// `length` bytes from `start` on, which the file has. Their checksums are verified by the client.
     async fn fetch(&self, file: &FileReader, start: usize, length: usize, path: &StorePath) -> Result<Bytes> {
         let operation = "read an object";
-        let is_reused = length >= REUSED_BUFFER_BYTES;
-        let mut bytes = if is_reused { self.buffers.take() } else { Vec::new() };
+        let mut bytes = self.buffers.take_for(length as u64);
         bytes
             .try_reserve_exact(length)
             .map_err(|error| Error::new(ErrorKind::LimitExceeded, operation, error.to_string()).with_object(path))?;
@@ -252,7 +251,7 @@ impl Cluster {
             let message = format!("{} bytes of {length} came from DataNodes", bytes.len());
             return Err(Error::new(ErrorKind::Temporary, operation, message).with_object(path));
         }
-        Ok(if is_reused { self.buffers.lend(bytes) } else { Bytes::from(bytes) })
+        Ok(self.buffers.hand_over(bytes))
     }
 }
 

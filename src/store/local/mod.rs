@@ -44,7 +44,7 @@ use self::walk::Walk;
 use self::writer::{LocalUnnamed, LocalWriter, Unfinished};
 use super::temporary::temporary_name;
 use super::{Child, ObjectMeta, ObjectWriter, Store, StorePath, UnnamedWriter};
-use crate::buffers::{Buffers, REUSED_BUFFER_BYTES};
+use crate::buffers::Buffers;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -311,8 +311,7 @@ fn read(root: &Path, path: &StorePath, range: Range<u64>, buffers: &Buffers) -> 
     }
     let capacity = usize::try_from(length)
         .map_err(|_| Error::new(ErrorKind::LimitExceeded, operation, "the range does not fit into memory"))?;
-    let is_reused = capacity >= REUSED_BUFFER_BYTES;
-    let mut bytes = if is_reused { buffers.take() } else { Vec::new() };
+    let mut bytes = buffers.take_for(length);
     bytes
         .try_reserve_exact(capacity)
         .map_err(|error| Error::new(ErrorKind::LimitExceeded, operation, error.to_string()).with_object(path))?;
@@ -321,5 +320,5 @@ fn read(root: &Path, path: &StorePath, range: Range<u64>, buffers: &Buffers) -> 
     if bytes.len() != capacity {
         return Err(shorter());
     }
-    Ok(if is_reused { buffers.lend(bytes) } else { Bytes::from(bytes) })
+    Ok(buffers.hand_over(bytes))
 }

@@ -37,7 +37,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{Child, ObjectMeta, ObjectWriter, Store, StorePath};
-use crate::buffers::{Buffers, MAX_IDLE_BUFFER_BYTES, REUSED_BUFFER_BYTES};
+use crate::buffers::{Buffers, MAX_IDLE_BUFFER_BYTES};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -119,11 +119,10 @@ impl OpendalStore {
     }
 
     /// What the service answers to one request for `range`, put together as it comes: never more than a little of it
-    /// lies in memory twice. Reserves nothing on the word of `length`, which may come from a hostile length field (I8).
+    /// lies in memory twice. Reserves little on the word of `length`, which may come from a hostile length field (I8).
     async fn gather(&self, path: &StorePath, range: Range<u64>, length: u64) -> ::opendal::Result<Bytes> {
         let mut chunks = self.operator.reader(path.as_str()).await?.into_stream(range).await?;
-        let is_reused = length >= REUSED_BUFFER_BYTES as u64;
-        let mut bytes = if is_reused { self.buffers.take() } else { Vec::new() };
+        let mut bytes = self.buffers.take_for(length);
         while let Some(chunk) = chunks.next().await.transpose()? {
             if bytes.is_empty() {
                 if chunk.len() as u64 == length {
@@ -138,7 +137,7 @@ impl OpendalStore {
                 break;
             }
         }
-        Ok(if is_reused { self.buffers.lend(bytes) } else { Bytes::from(bytes) })
+        Ok(self.buffers.hand_over(bytes))
     }
 
     async fn objects(&self, prefix: Option<StorePath>) -> Result<BoxStream<'_, Result<ObjectMeta>>> {
