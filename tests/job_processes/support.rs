@@ -164,6 +164,9 @@ impl Job {
 
 type Make = dyn Fn(&LaunchOrder) -> Box<dyn Workload> + Send + Sync;
 
+/// Of which generation, and how it ended.
+pub type EndedWorker = (u64, icecore::Result<()>);
+
 /// Workers as tasks of this process.
 pub struct Tasks {
     counting: Counting,
@@ -171,7 +174,7 @@ pub struct Tasks {
     pub orders: Mutex<Vec<LaunchOrder>>,
     running: Mutex<Vec<(u64, u32, AbortHandle)>>,
     /// How workers ended that ended by themselves.
-    pub results: Arc<Mutex<Vec<(u64, icecore::Result<()>)>>>,
+    pub results: Arc<Mutex<Vec<EndedWorker>>>,
     /// Whether workers are ended by force, or only told to leave.
     pub is_forceful: bool,
 }
