@@ -335,6 +335,12 @@ impl Coordinator {
     /// [`ErrorKind::AlreadyExists`] if anything lies at the path, or another savepoint is on its way
     /// there: no object is written twice; what the store says of the listing.
     pub async fn trigger_savepoint(&self, path: &StorePath) -> Result<Trigger> {
+        self.check_savepoint_path(path).await?;
+        self.begin(CheckpointKind::Savepoint, |_| Ok(path.clone()))
+    }
+
+    /// Whether a savepoint may be written to `path`, as [`Coordinator::trigger_savepoint`] looks.
+    pub(crate) async fn check_savepoint_path(&self, path: &StorePath) -> Result<()> {
         if path.as_str().starts_with("job-") {
             return Err(Error::invalid(
                 "trigger a savepoint",
@@ -347,7 +353,7 @@ impl Coordinator {
         if object.is_some() {
             return Err(occupied(path, "something lies there"));
         }
-        self.begin(CheckpointKind::Savepoint, |_| Ok(path.clone()))
+        Ok(())
     }
 
     fn begin(

@@ -290,10 +290,11 @@ impl Coordinator {
             state.last_end = Some(self.env.clock.monotonic());
         }
         tracing::info!(job = %self.layout.job(), checkpoint = %id, "checkpoint complete");
-        if kind != CheckpointKind::Savepoint {
-            // A recovery does not go back to a savepoint, so nobody may commit up to one.
-            for listener in &self.listeners {
-                listener.complete(folder);
+        for listener in &self.listeners {
+            match kind {
+                // A recovery does not go back to a savepoint, so nobody may commit up to one.
+                CheckpointKind::Savepoint => listener.savepoint_complete(folder),
+                _ => listener.complete(folder),
             }
         }
         for older in superseded {

@@ -19,6 +19,12 @@ pub trait CheckpointListener: fmt::Debug + Send + Sync + 'static {
         let _ = checkpoint;
     }
 
+    /// The savepoint is complete. Nothing that waits for a checkpoint may go ahead by that: a recovery does not go back to
+    /// savepoints.
+    fn savepoint_complete(&self, savepoint: CheckpointFolder) {
+        let _ = savepoint;
+    }
+
     /// The checkpoint was given up. Nothing of it will be restored. Not called if the outcome is
     /// unknown: the acknowledgement's error says so then.
     fn aborted(&self, checkpoint: CheckpointId, reason: &str) {

@@ -277,6 +277,16 @@ impl JobRun {
         actions
     }
 
+    /// Ends the job: a further start would fail in the same way.
+    pub fn give_up(&mut self, why: String) -> Vec<Action> {
+        if matches!(self.phase, Phase::Over(_)) {
+            return Vec::new();
+        }
+        let mut actions = self.end_workers(why.clone());
+        actions.extend(self.end(Ending::Failed(why)));
+        actions
+    }
+
     fn begin_generation(&mut self, now: Duration) -> Vec<Action> {
         self.generation += 1;
         self.finished.clear();

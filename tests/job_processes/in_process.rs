@@ -126,7 +126,7 @@ async fn a_worker_of_an_earlier_generation_can_neither_join_again_nor_acknowledg
         let held = kept.clone();
         does(|assignment, mut orders: Orders, handle| async move {
             while let Some(order) = orders.next().await {
-                if let Order::Trigger(trigger) = order {
+                if let Order::Trigger { trigger, .. } = order {
                     let part = empty_part(&trigger, &assignment);
                     held.lock().push((handle.clone(), trigger, part));
                 }
@@ -267,7 +267,7 @@ async fn a_declined_checkpoint_is_given_up_and_too_many_of_them_restart_the_work
         }
         does(|_, mut orders: Orders, handle: WorkerHandle| async move {
             while let Some(order) = orders.next().await {
-                if let Order::Trigger(trigger) = order {
+                if let Order::Trigger { trigger, .. } = order {
                     handle.decline(trigger.checkpoint, operator(), "not today").await?;
                 }
             }

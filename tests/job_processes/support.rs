@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use icecore::coordinator::{Coordinator, CoordinatorOptions, OperatorDescription};
 use icecore::env::Env;
-use icecore::job::manager::{ManagedOperator, Manager, ManagerOptions};
+use icecore::job::manager::{ManagedOperator, Manager, ManagerOptions, OnDamage, StartFrom};
 use icecore::job::worker::{self, Leaving, WorkerOptions, Workload};
 use icecore::job::{
     Ended, HeartbeatOptions, LaunchOrder, Launcher, Phase, ProcessLauncher, RestartStrategy, RunOptions,
@@ -50,6 +50,8 @@ pub fn options(workers: u32) -> ManagerOptions {
             tolerable_failures: 1_000,
             ..CoordinatorOptions::default()
         },
+        start_from: StartFrom::Newest,
+        on_damage: OnDamage::Fail,
     }
 }
 

@@ -183,7 +183,7 @@ impl Workload for Counting {
             handle.set_has_input(!is_over);
             let order = if is_over { orders.next().await } else { orders.try_next() };
             match order {
-                Some(Order::Trigger(trigger)) => {
+                Some(Order::Trigger { trigger, .. }) => {
                     if is_over {
                         ended_at.get_or_insert(trigger.checkpoint);
                     }
@@ -198,6 +198,7 @@ impl Workload for Counting {
                         return Ok(());
                     }
                 }
+                Some(Order::SavepointComplete(_) | Order::Epochs(_) | Order::Pause | Order::Close) => {}
                 Some(Order::Aborted { checkpoint, .. }) => run.keys.backend_mut().notify_aborted(checkpoint),
                 None if is_over => return Err(Error::new(icecore::ErrorKind::Cancelled, "count", "no more orders")),
                 None => {

@@ -40,6 +40,10 @@ impl CheckpointControl for MeddlingControl {
         Orders { epoch: orders.epoch.min(self.with.last_epoch.load(Ordering::SeqCst)), ..orders }
     }
 
+    fn add_source(&self, source: &str, workers: usize) {
+        self.inner.add_source(source, workers);
+    }
+
     fn end_epoch(&self, epoch: u64) {
         self.inner.end_epoch(epoch);
     }
@@ -52,8 +56,8 @@ impl CheckpointControl for MeddlingControl {
         self.inner.note_positions(epochs, positions);
     }
 
-    fn note_drained(&self, source: &str, worker: usize, workers: usize) {
-        self.inner.note_drained(source, worker, workers);
+    fn note_drained(&self, source: &str, worker: usize) {
+        self.inner.note_drained(source, worker);
     }
 
     fn upload(&self, snapshotter: Arc<Snapshotter>, trigger: Trigger, frozen: LocalSnapshot) {

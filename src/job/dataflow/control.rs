@@ -34,6 +34,8 @@ pub enum Notification {
 pub struct Orders {
     /// The epoch that sources are to be in: all before it have ended.
     pub epoch: u64,
+    /// Sources are to give nothing more in this run: a last checkpoint is on its way, or will be.
+    pub is_pausing: bool,
     /// Sources are to end, whatever they have left.
     pub is_closing: bool,
     /// Some operator cannot go on: all are to end at once.
@@ -42,6 +44,10 @@ pub struct Orders {
 
 /// How sources and operators learn of checkpoints, and answer. Calls come from timely's threads and return at once.
 ///
+/// Orders may come from another process (`RemoteControl`): then each process may end epochs by itself, up to one that it
+/// must not leave before it is told, and checkpoints end only those. So a checkpoint never ends an epoch that a source
+/// somewhere has left already.
+///
 /// **The order that the cut rests on:** a process that sees [`Orders::epoch`] at `e + 1` finds the trigger of `e`, if it
 /// has one, in [`CheckpointControl::next_trigger`]. Every worker has every source, and no operator's frontier leaves `e`
 /// before the source of its own worker has left it, so no operator can miss a trigger.
@@ -49,7 +55,12 @@ pub trait CheckpointControl: fmt::Debug + Send + Sync + 'static {
     /// What is to be done now.
     fn orders(&self) -> Orders;
 
-    /// Ends `epoch` without a checkpoint, if it is the current one: a source has given all that it may in it.
+    /// Each of the dataflow's `workers` has a source of this name. Called before any of the worker's sources is asked for
+    /// records.
+    fn add_source(&self, source: &str, workers: usize);
+
+    /// Ends `epoch` without a checkpoint, if it is the current one and may be left: a source has given all that it may
+    /// in it.
     fn end_epoch(&self, epoch: u64);
 
     /// The first of `epochs` that ends with a checkpoint, and that checkpoint. One that was given up is none.
@@ -59,8 +70,11 @@ pub trait CheckpointControl: fmt::Debug + Send + Sync + 'static {
     /// Called before the source leaves them.
     fn note_positions(&self, epochs: Range<u64>, positions: Vec<SourcePosition>);
 
-    /// A source has no more records on worker `worker` of `workers`. It takes part in checkpoints still.
-    fn note_drained(&self, source: &str, worker: usize, workers: usize);
+    /// A source has no more records on worker `worker`. It takes part in checkpoints still.
+    fn note_drained(&self, source: &str, worker: usize);
+
+    /// A worker's loop has turned: it is not stuck in an operator.
+    fn note_turn(&self) {}
 
     /// Uploads a subtask's part in the background and acknowledges it, or declines it.
     fn upload(&self, snapshotter: Arc<Snapshotter>, trigger: Trigger, frozen: LocalSnapshot);

@@ -1,6 +1,5 @@
 //! The control of a dataflow that runs in the coordinator's own process.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::pin::pin;
@@ -10,10 +9,10 @@ use std::time::Duration;
 use futures::future::select;
 use parking_lot::Mutex;
 use timely::scheduling::SyncActivator;
-use tokio::sync::watch;
 
-use super::control::{CheckpointControl, MAX_REMEMBERED_NOTIFICATIONS, Notification, Orders};
-use crate::coordinator::{CheckpointListener, Coordinator, MAX_CONCURRENT_CHECKPOINTS, TickReport};
+use super::board::Board;
+use super::control::{CheckpointControl, Notification, Orders};
+use crate::coordinator::{CheckpointListener, Coordinator, TickReport};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId, SubtaskName};
@@ -21,8 +20,6 @@ use crate::metadata::{CheckpointKind, SourcePosition};
 use crate::snapshot::{LocalSnapshot, Snapshotter, Trigger};
 
 const OPERATION: &str = "checkpoint a dataflow";
-/// Epochs whose trigger is remembered: twice as many as there can be checkpoints in flight.
-const MAX_TRIGGERS: usize = 2 * MAX_CONCURRENT_CHECKPOINTS;
 /// How often [`LocalControl::checkpoint`] and [`LocalControl::finish`] let time-outs come about.
 const TICK_EVERY: Duration = Duration::from_millis(100);
 
@@ -38,56 +35,26 @@ const TICK_EVERY: Duration = Duration::from_millis(100);
 pub struct LocalControl {
     env: Env,
     /// Locked before the coordinator's own state, which calls listeners without a lock.
-    state: Mutex<State>,
-    /// Counts changes, for those who wait for one.
-    changes: watch::Sender<u64>,
-}
-
-#[derive(Default)]
-struct State {
-    coordinator: Weak<Coordinator>,
-    orders: Orders,
-    /// By the epoch that ends with it. Numbers ascend as epochs do.
-    triggers: BTreeMap<u64, Trigger>,
-    positions: BTreeMap<CheckpointId, Vec<SourcePosition>>,
-    drained: BTreeMap<String, Drained>,
-    failure: Option<Arc<Error>>,
-    wakers: Vec<SyncActivator>,
-    newest_complete: Option<CheckpointId>,
-    notifications: VecDeque<Notification>,
-    /// How many are not remembered any more.
-    forgotten: u64,
-}
-
-/// On which workers a source has no more records.
-#[derive(Default)]
-struct Drained {
-    done: BTreeSet<usize>,
-    workers: usize,
+    board: Board,
+    coordinator: Mutex<Weak<Coordinator>>,
 }
 
 impl LocalControl {
     /// One that has no coordinator yet.
     pub fn new(env: Env) -> Arc<Self> {
-        Arc::new(Self { env, state: Mutex::default(), changes: watch::Sender::new(0) })
+        Arc::new(Self { env, board: Board::new(u64::MAX), coordinator: Mutex::default() })
     }
 
     /// From now on checkpoints are `coordinator`'s, which has this control among its listeners. To be called again after
     /// a [`Supervisor`](crate::coordinator::Supervisor) has claimed the job again.
     pub fn serve(&self, coordinator: &Arc<Coordinator>) {
-        self.state.lock().coordinator = Arc::downgrade(coordinator);
+        *self.coordinator.lock() = Arc::downgrade(coordinator);
     }
 
     /// Forgets a run of the dataflow, for the next one. All its workers must have ended, and the coordinator must know of
     /// the next run ([`Coordinator::restart_tasks`]).
     pub fn restart(&self) {
-        self.change(|state| {
-            let old = std::mem::take(state);
-            state.coordinator = old.coordinator;
-            state.newest_complete = old.newest_complete;
-            state.notifications = old.notifications;
-            state.forgotten = old.forgotten;
-        });
+        self.board.change(|state| state.restart());
     }
 
     /// Ends the current epoch with a checkpoint. See [`LocalControl::checkpoint`] for one that is waited for.
@@ -106,7 +73,7 @@ impl LocalControl {
     /// # Errors
     /// As [`Coordinator::tick`], and what the dataflow failed with.
     pub fn tick(&self) -> Result<TickReport> {
-        self.check()?;
+        self.board.check()?;
         let mut report = self.coordinator()?.tick()?;
         // One that cannot be handed out was aborted.
         report.triggered = report.triggered.filter(|trigger| self.hand_out(trigger.clone()).is_ok());
@@ -137,7 +104,7 @@ impl LocalControl {
                     return Ok(checkpoint);
                 }
                 // How often depends on how many failures the coordinator tolerates in a row.
-                Err(error) if error.kind() == ErrorKind::Cancelled => self.check()?,
+                Err(error) if error.kind() == ErrorKind::Cancelled => self.board.check()?,
                 // Another one is in flight.
                 Err(error) if error.kind() == ErrorKind::LimitExceeded && self.is_in_flight() => {
                     self.until(|| Ok((!self.is_in_flight()).then_some(()))).await?;
@@ -150,7 +117,7 @@ impl LocalControl {
     /// Lets the sources end, whatever they have left. What came after the last complete checkpoint is not in any: the next
     /// run does it again, and sinks commit nothing of it now.
     pub fn close(&self) {
-        self.change(|state| state.orders.is_closing = true);
+        self.board.change(|state| state.orders.is_closing = true);
     }
 
     /// Ends the dataflow as a failure does, at once: [`LocalControl::outcome`] is [`ErrorKind::Cancelled`] then.
@@ -160,13 +127,12 @@ impl LocalControl {
 
     /// Whether no source has more records, on any worker.
     pub fn is_drained(&self) -> bool {
-        let state = self.state.lock();
-        !state.drained.is_empty() && state.drained.values().all(|drained| drained.done.len() >= drained.workers)
+        self.board.lock().is_drained()
     }
 
     /// The newest checkpoint that was completed since this control was made, savepoints aside. All operators can know of it.
     pub fn newest_complete(&self) -> Option<CheckpointId> {
-        self.state.lock().newest_complete
+        self.board.lock().newest_complete
     }
 
     /// How the dataflow goes: fails with the first error of any operator. To be asked after the workers have ended.
@@ -174,36 +140,32 @@ impl LocalControl {
     /// # Errors
     /// That one, each time.
     pub fn outcome(&self) -> Result<()> {
-        self.check()
+        self.board.check()
     }
 
     fn coordinator(&self) -> Result<Arc<Coordinator>> {
-        self.state.lock().coordinator.upgrade().ok_or_else(|| {
+        self.coordinator.lock().upgrade().ok_or_else(|| {
             Error::invalid(OPERATION, "the control has no coordinator")
                 .with_advice("call `serve`, and keep the coordinator for as long as the dataflow runs")
         })
     }
 
-    fn check(&self) -> Result<()> {
-        self.state.lock().failure.as_ref().map_or(Ok(()), |failure| Err(copy(failure)))
-    }
-
     fn check_open(&self) -> Result<()> {
-        self.check()?;
-        if self.state.lock().orders.is_closing {
+        self.board.check()?;
+        if self.board.lock().orders.is_closing {
             return Err(Error::invalid(OPERATION, "the dataflow is ending"));
         }
         Ok(())
     }
 
     fn is_in_flight(&self) -> bool {
-        !self.state.lock().triggers.is_empty()
+        !self.board.lock().triggers.is_empty()
     }
 
     /// Ends the current epoch with the checkpoint.
     fn hand_out(&self, trigger: Trigger) -> Result<CheckpointId> {
         let checkpoint = trigger.checkpoint;
-        let refused = self.change(|state| {
+        let refused = self.board.change(|state| {
             if state.orders.is_closing {
                 return Some("the dataflow is ending");
             }
@@ -214,11 +176,7 @@ impl LocalControl {
             {
                 return Some("a newer one was handed out first");
             }
-            state.triggers.insert(state.orders.epoch, trigger);
-            while state.triggers.len() > MAX_TRIGGERS {
-                state.triggers.pop_first();
-            }
-            state.orders.epoch += 1;
+            state.hand_out(state.orders.epoch, trigger);
             None
         });
         let Some(why) = refused else { return Ok(checkpoint) };
@@ -228,7 +186,7 @@ impl LocalControl {
 
     /// What became of a checkpoint, if that is known.
     fn end_of(&self, checkpoint: CheckpointId) -> Result<Option<CheckpointId>> {
-        let state = self.state.lock();
+        let state = self.board.lock();
         for notification in state.notifications.iter().rev() {
             match notification {
                 Notification::Complete(done) if *done == checkpoint => return Ok(Some(checkpoint)),
@@ -244,7 +202,7 @@ impl LocalControl {
 
     /// Looks at every change, and every [`TICK_EVERY`], until there is something.
     async fn until<T>(&self, look: impl Fn() -> Result<Option<T>>) -> Result<T> {
-        let mut changes = self.changes.subscribe();
+        let mut changes = self.board.changes();
         loop {
             changes.borrow_and_update();
             if let Some(found) = look()? {
@@ -254,107 +212,56 @@ impl LocalControl {
             select(pin!(changes.changed()), self.env.runtime.sleep(TICK_EVERY)).await;
         }
     }
-
-    /// Changes the state and wakes everybody who may wait for that.
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.lock();
-        let changed = change(&mut state);
-        // One that cannot be woken belongs to a worker that has ended.
-        state.wakers.retain(|waker| waker.activate().is_ok());
-        drop(state);
-        self.changes.send_modify(|count| *count += 1);
-        changed
-    }
-}
-
-impl State {
-    fn note(&mut self, notification: Notification) {
-        self.notifications.push_back(notification);
-        while self.notifications.len() > MAX_REMEMBERED_NOTIFICATIONS {
-            self.notifications.pop_front();
-            self.forgotten += 1;
-        }
-    }
-
-    /// Adds what a source says of a checkpoint. False if it says where a split stands that another worker has, too.
-    fn add_positions(&mut self, checkpoint: CheckpointId, positions: &[SourcePosition]) -> bool {
-        let all = self.positions.entry(checkpoint).or_default();
-        let is_known =
-            |new: &SourcePosition| all.iter().any(|old| (&old.source, &old.split) == (&new.source, &new.split));
-        let is_twice = positions.iter().any(is_known);
-        all.extend_from_slice(positions);
-        !is_twice
-    }
 }
 
 impl CheckpointListener for LocalControl {
     fn complete(&self, checkpoint: CheckpointFolder) {
-        let checkpoint = checkpoint.checkpoint;
-        self.change(|state| {
-            // Older ones are over: a newer one is complete.
-            state.triggers.retain(|_, trigger| trigger.checkpoint > checkpoint);
-            state.positions.retain(|older, _| *older > checkpoint);
-            state.newest_complete = state.newest_complete.max(Some(checkpoint));
-            state.note(Notification::Complete(checkpoint));
-        });
+        self.board.complete(checkpoint.checkpoint);
+    }
+
+    fn savepoint_complete(&self, savepoint: CheckpointFolder) {
+        self.board.savepoint_complete(savepoint.checkpoint);
     }
 
     fn aborted(&self, checkpoint: CheckpointId, reason: &str) {
-        self.change(|state| {
-            state.triggers.retain(|_, trigger| trigger.checkpoint != checkpoint);
-            state.positions.remove(&checkpoint);
-            state.note(Notification::Aborted { checkpoint, reason: reason.into() });
-        });
+        self.board.aborted(checkpoint, reason);
     }
 }
 
 impl CheckpointControl for LocalControl {
     fn orders(&self) -> Orders {
-        self.state.lock().orders
+        self.board.lock().orders
+    }
+
+    fn add_source(&self, source: &str, workers: usize) {
+        self.board.add_source(source, workers);
     }
 
     fn end_epoch(&self, epoch: u64) {
-        if self.orders().epoch == epoch {
-            self.change(|state| {
-                if state.orders.epoch == epoch {
-                    state.orders.epoch += 1;
-                }
-            });
-        }
+        self.board.end_epoch(epoch);
     }
 
     fn next_trigger(&self, epochs: Range<u64>) -> Option<(u64, Trigger)> {
-        let state = self.state.lock();
-        state.triggers.range(epochs).next().map(|(epoch, trigger)| (*epoch, trigger.clone()))
+        self.board.next_trigger(epochs)
     }
 
     fn note_positions(&self, epochs: Range<u64>, positions: Vec<SourcePosition>) {
-        let mut state = self.state.lock();
-        let checkpoints: Vec<CheckpointId> =
-            state.triggers.range(epochs).map(|(_, trigger)| trigger.checkpoint).collect();
-        let Some(coordinator) = state.coordinator.upgrade() else { return };
-        let mut twice = None;
+        let Ok(coordinator) = self.coordinator() else { return };
+        let mut state = self.board.lock();
+        let (checkpoints, outcome) = state.add_positions(epochs, &positions);
         for checkpoint in checkpoints {
-            if !state.add_positions(checkpoint, &positions) {
-                twice = Some(checkpoint);
-            }
-            // Under the lock: another source's call would set what it knew before.
             let all = state.positions.get(&checkpoint).cloned().unwrap_or_default();
+            // Under the lock: another source's call would set what it knew before.
             coordinator.set_source_positions(checkpoint, all);
         }
         drop(state);
-        if let Some(checkpoint) = twice {
-            let message = "two workers, or two sources of one name, gave records of the same split";
-            self.fail(Error::invalid("note where sources stand", message).with_object(checkpoint));
+        if let Err(error) = outcome {
+            self.fail(error);
         }
     }
 
-    fn note_drained(&self, source: &str, worker: usize, workers: usize) {
-        self.change(|state| {
-            let drained = state.drained.entry(source.to_owned()).or_default();
-            drained.workers = workers;
-            drained.done.insert(worker);
-        });
+    fn note_drained(&self, source: &str, worker: usize) {
+        self.board.note_drained(source, worker);
     }
 
     fn upload(&self, snapshotter: Arc<Snapshotter>, trigger: Trigger, frozen: LocalSnapshot) {
@@ -381,24 +288,15 @@ impl CheckpointControl for LocalControl {
     }
 
     fn fail(&self, error: Error) {
-        tracing::error!(%error, "a dataflow failed");
-        self.change(|state| {
-            state.failure.get_or_insert(Arc::new(error));
-            state.orders.has_failed = true;
-        });
+        self.board.fail(error);
     }
 
     fn watch(&self, waker: SyncActivator) -> u64 {
-        let mut state = self.state.lock();
-        state.wakers.push(waker);
-        state.forgotten + state.notifications.len() as u64
+        self.board.watch(waker)
     }
 
     fn notifications(&self, seen: &mut u64) -> Vec<Notification> {
-        let state = self.state.lock();
-        let known = usize::try_from(seen.saturating_sub(state.forgotten)).unwrap_or(usize::MAX);
-        *seen = state.forgotten + state.notifications.len() as u64;
-        state.notifications.iter().skip(known).cloned().collect()
+        self.board.notifications(seen)
     }
 }
 
@@ -406,16 +304,4 @@ impl fmt::Debug for LocalControl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalControl").field("orders", &self.orders()).finish_non_exhaustive()
     }
-}
-
-/// An error of its own that says the same.
-fn copy(error: &Arc<Error>) -> Error {
-    let mut copy = Error::new(error.kind(), error.operation(), error.message());
-    if let Some(object) = error.object() {
-        copy = copy.with_object(object);
-    }
-    if let Some(advice) = error.advice() {
-        copy = copy.with_advice(advice);
-    }
-    copy.with_source(error.clone())
 }

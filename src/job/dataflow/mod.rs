@@ -21,17 +21,32 @@
 //! - Each source feeds a stateful operator. Only that makes its positions part of the checkpoint before it is complete.
 //! - Operators between keep no state and hold back no record beyond its epoch.
 
+mod board;
 mod control;
+#[cfg(feature = "job")]
+mod folders;
 mod keyed;
 mod local;
+#[cfg(feature = "job")]
+mod mesh;
+#[cfg(feature = "job")]
+mod remote;
+#[cfg(feature = "job")]
+mod run;
 mod sink;
 mod source;
 mod stage;
+#[cfg(feature = "job")]
+mod tasks;
 mod worker;
 
 pub use control::{CheckpointControl, MAX_REMEMBERED_NOTIFICATIONS, Notification, Orders};
 pub use keyed::{KeyedOperator, keyed};
 pub use local::LocalControl;
+#[cfg(feature = "job")]
+pub use remote::RemoteControl;
+#[cfg(feature = "job")]
+pub use run::{AnyTask, DataflowOptions, Start, StateBackend, run_job_worker};
 pub use sink::{Committer, MAX_OUTPUTS_PER_COMMIT, Transaction, sink};
 pub use source::{MAX_EPOCHS_IN_FLIGHT, MAX_RECORDS_PER_EPOCH, Source, source};
 pub use worker::{Checkpoints, run_worker};

@@ -51,9 +51,9 @@ pub fn source<'scope, S: Source>(
     source: S,
     checkpoints: &Checkpoints,
 ) -> StreamVec<'scope, u64, S::Record> {
-    let (worker, workers) = (scope.index(), scope.peers());
-    let (checkpoints, name_of) = (checkpoints.clone(), name.to_owned());
-    let mut giving = Giving { source, checkpoints, name: name_of, worker, workers, given: 0, has_more: true };
+    let (worker, name_of, checkpoints) = (scope.index(), name.to_owned(), checkpoints.clone());
+    checkpoints.control.add_source(name, scope.peers());
+    let mut giving = Giving { source, checkpoints, name: name_of, worker, given: 0, has_more: true };
     operator::source::<_, CapacityContainerBuilder<Vec<S::Record>>, _, _>(scope, name, move |capability, info| {
         giving.checkpoints.control.watch(scope.worker().sync_activator_for(info.address.to_vec()));
         let activator = scope.activator_for(info.address);
@@ -74,7 +74,6 @@ struct Giving<S> {
     checkpoints: Checkpoints,
     name: String,
     worker: usize,
-    workers: usize,
     /// Records given in the current epoch.
     given: usize,
     has_more: bool,
@@ -100,7 +99,7 @@ impl<S: Source> Giving<S> {
             *capability = None;
             return Duration::ZERO;
         }
-        if !self.has_more {
+        if orders.is_pausing || !self.has_more {
             return DRAINED;
         }
         // A whole batch or none: a source may be unable to give just the few that are left.
@@ -125,7 +124,7 @@ impl<S: Source> Giving<S> {
         self.has_more = self.source.poll(BATCH_RECORDS, records)?;
         self.given = self.given.saturating_add(records.len());
         if !self.has_more {
-            self.checkpoints.control.note_drained(&self.name, self.worker, self.workers);
+            self.checkpoints.control.note_drained(&self.name, self.worker);
         }
         Ok(if records.is_empty() { IDLE } else { Duration::ZERO })
     }

@@ -77,6 +77,7 @@ pub fn run_worker(
     }
     while worker.has_dataflows() && !control.orders().has_failed {
         checkpoints.step(worker);
+        control.note_turn();
     }
     // Progress of a worker that died never comes, so no dataflow would end by itself.
     for dataflow in worker.installed_dataflows() {

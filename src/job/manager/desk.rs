@@ -3,13 +3,14 @@
 //! One lock, held for moments. Nothing is awaited under it, and no coordinator or registry is called: what a worker that is gone
 //! leaves behind (the duty to upload something) is dropped after it is let go.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::epochs::Epochs;
 use super::plan::Admission;
 use super::session::{Seat, Session};
 use crate::env::Env;
@@ -18,7 +19,8 @@ use crate::job::liveness::Heartbeat;
 use crate::job::run::{Action, Ending, JobRun, Phase};
 use crate::job::wire::{Pass, Tell, shorten};
 use crate::layout::CheckpointId;
-use crate::snapshot::UploadTicket;
+use crate::snapshot::{Trigger, UploadTicket};
+use crate::store::StorePath;
 
 const REGISTER: &str = "register a worker";
 const HEAR: &str = "hear a worker";
@@ -40,6 +42,10 @@ struct State {
     /// Who may register; `None`: nobody.
     admission: Option<Admission>,
     sessions: BTreeMap<u32, Session>,
+    /// Those of the generation's dataflow.
+    epochs: Epochs,
+    /// What workers could not restore because it is damaged.
+    damaged: BTreeSet<StorePath>,
     next_seat: u64,
     next_ticket: u64,
     actions: VecDeque<Action>,
@@ -51,6 +57,8 @@ impl Desk {
             run,
             admission: None,
             sessions: BTreeMap::new(),
+            epochs: Epochs::new(),
+            damaged: BTreeSet::new(),
             next_seat: 0,
             next_ticket: 0,
             actions: actions.into(),
@@ -103,6 +111,7 @@ impl Desk {
             admission.generation == state.run.generation() && matches!(state.run.phase(), Phase::Starting { .. });
         if is_current {
             state.admission = Some(admission);
+            state.epochs = Epochs::new();
         }
         is_current
     }
@@ -206,6 +215,79 @@ impl Desk {
         let failed = self.state.lock().tell_deployed(&bytes);
         self.fail_all(failed);
         Ok(())
+    }
+
+    /// Hands a trigger to every worker: the last epoch of the dataflow ends with it.
+    ///
+    /// # Errors
+    /// As [`Desk::tell_all`].
+    pub(super) fn hand_out(&self, trigger: Trigger) -> Result<()> {
+        let failed = {
+            let mut state = self.state.lock();
+            let mut epochs = state.epochs;
+            let bytes = Tell::Trigger { trigger, ends_epoch: epochs.end_last() }.encode()?;
+            let then = Tell::Epochs(epochs.now()).encode()?;
+            state.epochs = epochs;
+            let mut failed = state.tell_deployed(&bytes);
+            failed.extend(state.tell_deployed(&then));
+            failed
+        };
+        self.fail_all(failed);
+        Ok(())
+    }
+
+    /// A worker's dataflow has gone on to an epoch.
+    ///
+    /// # Errors
+    /// As [`Desk::check`]; [`ErrorKind::InvalidInput`] for an epoch that it may not be in.
+    pub(super) fn reached(&self, pass: &Pass, epoch: u64) -> Result<()> {
+        let failed = {
+            let mut state = self.state.lock();
+            state.check_admitted(pass, HEAR)?;
+            if !state.epochs.reached(epoch)? {
+                return Ok(());
+            }
+            let bytes = Tell::Epochs(state.epochs.now()).encode()?;
+            state.tell_deployed(&bytes)
+        };
+        self.fail_all(failed);
+        Ok(())
+    }
+
+    /// A worker has no more input.
+    ///
+    /// # Errors
+    /// As [`Desk::check`].
+    pub(super) fn drained(&self, pass: &Pass) -> Result<()> {
+        let mut state = self.state.lock();
+        state.check_admitted(pass, HEAR)?;
+        if let Some(session) = state.sessions.get_mut(&pass.worker) {
+            session.is_drained = true;
+        }
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Whether no worker has more input.
+    pub(super) fn is_drained(&self) -> bool {
+        self.state.lock().sessions.values().all(|session| session.is_drained)
+    }
+
+    /// What a worker was to restore is damaged.
+    pub(super) fn damaged(&self, pass: &Pass) {
+        let mut state = self.state.lock();
+        if state.check_admitted(pass, HEAR).is_err() {
+            return;
+        }
+        let restored = state.admission.as_ref().and_then(|admission| admission.restore.clone());
+        // As many as there are checkpoints to fall back on.
+        state.damaged.extend(restored);
+    }
+
+    /// What workers could not restore.
+    pub(super) fn known_damage(&self) -> BTreeSet<StorePath> {
+        self.state.lock().damaged.clone()
     }
 
     /// Whether a checkpoint can be taken: all workers run, and none has come to its end.
@@ -315,6 +397,7 @@ impl State {
         for (worker, session) in &mut self.sessions {
             let told = admission.deployment(*worker, &peers).and_then(|deployment| Tell::Deploy(deployment).encode());
             let sent = told.and_then(|bytes| session.tell(bytes));
+            let sent = sent.and_then(|()| session.tell(Tell::Epochs(self.epochs.now()).encode()?));
             session.is_deployed = true;
             if let Err(error) = sent {
                 failed.push((*worker, admission.generation, error.to_string()));

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::last::LastWords;
 use super::plan::Admission;
 use super::{Manager, ends_the_job};
 use crate::error::Result;
 use crate::job::launch::LaunchOrder;
 use crate::job::run::{Action, Ending};
 use crate::job::wire::{Cookie, Pass};
+use crate::layout::CheckpointId;
 
 /// How often time-outs are looked for, at the least and at the most.
 const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
@@ -36,6 +38,7 @@ impl Manager {
     /// Until the job is over.
     pub(super) async fn drive(self: Arc<Self>) {
         let tick = (self.options.run.heartbeat.interval / 4).clamp(TICK.0, TICK.1);
+        let mut last = LastWords::default();
         let ending = loop {
             for ended in self.launcher.ended() {
                 self.desk.failed(ended.worker, ended.generation, &ended.how);
@@ -49,6 +52,9 @@ impl Manager {
                 self.desk.change(|run, _| run.cancel());
                 self.carry_out().await;
                 break Ending::Failed(error.to_string());
+            }
+            if let Err(error) = self.say_last_words(&mut last).await {
+                tracing::warn!(%error, "the job cannot come to its end yet");
             }
             tokio::select! {
                 () = self.desk.changed.notified() => {}
@@ -95,7 +101,14 @@ impl Manager {
         let descriptions = self.options.operators.iter().map(|operator| operator.description(workers)).collect();
         self.coordinator.restart_tasks(descriptions)?;
         self.positions.clear();
-        let restore = self.coordinator.latest().await?.map(|checkpoint| checkpoint.metadata.folder());
+        let restore = match self.choose_restore() {
+            Ok(restore) => restore,
+            Err(error) => {
+                // Another start would find the same.
+                self.desk.change(|run, _| run.give_up(error.to_string()));
+                return Ok(());
+            }
+        };
         let cookie = Cookie::random(&*self.env.randomness);
         let admission = Admission {
             generation,
@@ -103,6 +116,8 @@ impl Manager {
             job: self.coordinator.layout().job().clone(),
             operators: self.options.operators.clone(),
             restore,
+            epoch: self.coordinator.epoch(),
+            newest: self.coordinator.view().newest().map_or(CheckpointId(0), |newest| newest.folder.checkpoint),
         };
         let is_current = self.desk.admit(admission);
         drop(gate);

@@ -11,29 +11,34 @@
 
 mod desk;
 mod drive;
+mod epochs;
+mod last;
+mod options;
+mod outcomes;
 mod plan;
+mod restore;
 mod service;
 mod session;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{RwLock, watch};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use self::desk::Desk;
+use self::last::Stop;
+use self::outcomes::Outcomes;
 use self::service::{Notices, Positions, Service};
 use super::launch::Launcher;
-use super::liveness::Heartbeat;
-use super::run::{Ending, JobRun, Phase, RunOptions};
-use super::wire::Tell;
+use super::run::{Ending, JobRun};
 use super::wire::rpc::JobService;
-use crate::coordinator::{CheckpointListener, Coordinator, CoordinatorOptions};
+use crate::coordinator::{CheckpointListener, Coordinator};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointId, JobId};
@@ -41,57 +46,21 @@ use crate::metadata::CheckpointKind;
 use crate::store::StoreRef;
 
 pub use desk::MAX_WAITING_MESSAGES;
+pub use options::{ManagerOptions, ManagerStatus, OnDamage, StartFrom, WorkerStatus};
 pub use plan::ManagedOperator;
 pub use session::MAX_UPLOADS;
 
 /// Calls of one connection that may be under way at once.
 const MAX_CALLS_PER_CONNECTION: u32 = 2_048;
 
-/// How a job is managed.
-#[derive(Clone, Debug)]
-pub struct ManagerOptions {
-    /// Where workers report. Port 0: any that is free ([`Manager::address`]). Whoever reaches it can disturb the job: there is
-    /// neither encryption nor a secret that a reader of the network does not see, so it belongs on a network of the job's own.
-    pub listen: SocketAddr,
-    /// How many workers there are at first.
-    pub workers: u32,
-    /// The stateful operators. Each worker runs one subtask of each.
-    pub operators: Vec<ManagedOperator>,
-    /// How workers are watched and restarted.
-    pub run: RunOptions,
-    /// How checkpoints are taken.
-    pub coordinator: CoordinatorOptions,
-}
-
-/// A registered worker, as seen from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkerStatus {
-    /// What it calls itself.
-    pub name: String,
-    /// Its last heartbeat.
-    pub heartbeat: Heartbeat,
-}
-
-/// How a job is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ManagerStatus {
-    /// Which generation of workers runs, or ran last.
-    pub generation: u64,
-    /// How many workers it has.
-    pub workers: u32,
-    /// Where it is in its life.
-    pub phase: Phase,
-    /// Why workers were ended last, if they were.
-    pub last_failure: Option<String>,
-    /// Those that have registered.
-    pub registered: BTreeMap<u32, WorkerStatus>,
-}
-
 /// A running job. Cheap to share by [`Arc`].
 pub struct Manager {
     desk: Arc<Desk>,
     coordinator: Arc<Coordinator>,
     positions: Arc<Positions>,
+    outcomes: Arc<Outcomes>,
+    /// That it is to stop in good order, once somebody has said so.
+    stop: Mutex<Option<Stop>>,
     gate: Arc<RwLock<()>>,
     launcher: Arc<dyn Launcher>,
     options: ManagerOptions,
@@ -122,14 +91,20 @@ impl Manager {
             .and_then(|incoming| incoming.local_addr().map(|address| (incoming, address)))
             .map_err(|error| Error::io("open the job manager's port", options.listen, error));
         let (incoming, address) = incoming?;
-        let positions = Arc::new(Positions::default());
-        listeners.push(Arc::new(Notices { desk: desk.clone(), positions: positions.clone() }));
+        let (positions, outcomes) = (Arc::new(Positions::default()), Arc::new(Outcomes::new()));
+        listeners.push(Arc::new(Notices {
+            desk: desk.clone(),
+            positions: positions.clone(),
+            outcomes: outcomes.clone(),
+        }));
         let coordinator =
             Coordinator::start(store, job, descriptions, env.clone(), options.coordinator.clone(), listeners).await?;
         let manager = Arc::new(Self {
             desk,
             coordinator: Arc::new(coordinator),
             positions,
+            outcomes,
+            stop: Mutex::default(),
             gate: Arc::default(),
             launcher,
             options,
@@ -197,10 +172,7 @@ impl Manager {
     pub async fn trigger(&self, kind: CheckpointKind) -> Result<CheckpointId> {
         // No generation begins meanwhile, so the trigger goes to the workers that it is for, or to none.
         let _gate = self.gate.read().await;
-        if !self.desk.can_checkpoint() {
-            return Err(Error::invalid("trigger a checkpoint", "not all of the job's workers run")
-                .with_advice("wait until they do"));
-        }
+        self.check_running()?;
         let trigger = self.coordinator.trigger(kind)?;
         let checkpoint = trigger.checkpoint;
         self.hand_out(trigger)?;
@@ -209,9 +181,16 @@ impl Manager {
 
     fn hand_out(&self, trigger: crate::snapshot::Trigger) -> Result<()> {
         let checkpoint = trigger.checkpoint;
-        self.desk.tell_all(&Tell::Trigger(trigger)).inspect_err(|error| {
+        self.desk.hand_out(trigger).inspect_err(|error| {
             self.coordinator.abort(checkpoint, error.message());
         })
+    }
+
+    fn check_running(&self) -> Result<()> {
+        if self.desk.can_checkpoint() {
+            return Ok(());
+        }
+        Err(Error::invalid("trigger a checkpoint", "not all of the job's workers run").with_advice("wait until they do"))
     }
 
     /// Goes on with another number of workers, from the newest complete checkpoint: take one first.

@@ -4,7 +4,8 @@ use crate::coordinator::OperatorDescription;
 use crate::error::Result;
 use crate::job::wire::{Cookie, DeployedOperator, Deployment};
 use crate::keygroup::MaxParallelism;
-use crate::layout::{CheckpointFolder, JobId, OperatorId};
+use crate::layout::{CheckpointId, Epoch, JobId, OperatorId};
+use crate::store::StorePath;
 
 /// A stateful operator of the job, whose parallelism is the number of workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +34,9 @@ pub(super) struct Admission {
     pub(super) cookie: Cookie,
     pub(super) job: JobId,
     pub(super) operators: Vec<ManagedOperator>,
-    pub(super) restore: Option<CheckpointFolder>,
+    pub(super) restore: Option<StorePath>,
+    pub(super) epoch: Epoch,
+    pub(super) newest: CheckpointId,
 }
 
 impl Admission {
@@ -56,7 +59,9 @@ impl Admission {
             worker,
             peers: peers.to_vec(),
             operators: self.operators.iter().map(operator).collect::<Result<_>>()?,
-            restore: self.restore,
+            restore: self.restore.clone(),
+            epoch: self.epoch,
+            newest: self.newest,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The manager's side of the calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::sync::RwLock;
 use tonic::Streaming;
 
 use super::desk::Desk;
+use super::outcomes::{Outcome, Outcomes};
 use super::session::Seat;
 use crate::coordinator::{CheckpointListener, Coordinator};
 use crate::env::Env;
@@ -33,21 +34,27 @@ pub(super) struct Positions(Mutex<BTreeMap<CheckpointId, BTreeMap<SubtaskName, V
 
 impl Positions {
     /// Adds one subtask's and tells the coordinator of all so far: both under one lock, so that none is lost.
-    fn add(&self, coordinator: &Coordinator, handle: &SubtaskHandle, sources: Vec<SourcePosition>) {
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if another subtask reads one of these splits, too.
+    fn add(&self, coordinator: &Coordinator, handle: &SubtaskHandle, sources: Vec<SourcePosition>) -> Result<()> {
         let mut known = self.0.lock();
         let subtasks = known.entry(handle.checkpoint).or_default();
+        let others = subtasks.iter().filter(|(subtask, _)| **subtask != handle.subtask);
+        let splits: BTreeSet<_> = others.flat_map(|(_, known)| known).map(split).collect();
+        if let Some(twice) = sources.iter().find(|source| splits.contains(&split(source))) {
+            let message = "two workers, or two sources of one name, gave records of the same split";
+            return Err(Error::invalid("note where sources stand", message)
+                .with_object(format!("split {} of {}", twice.split, twice.source)));
+        }
         subtasks.entry(handle.subtask.clone()).or_insert(sources);
         coordinator.set_source_positions(handle.checkpoint, subtasks.values().flatten().cloned().collect());
+        Ok(())
     }
 
-    /// Those of a checkpoint that was given up.
+    /// Those of a checkpoint that is complete or was given up. Not those before it: a savepoint may be among them.
     fn forget(&self, checkpoint: CheckpointId) {
         self.0.lock().remove(&checkpoint);
-    }
-
-    /// Those of a complete checkpoint, and of all before it.
-    fn forget_up_to(&self, checkpoint: CheckpointId) {
-        self.0.lock().retain(|known, _| *known > checkpoint);
     }
 
     /// Those of checkpoints in flight that were given up with their generation.
@@ -56,10 +63,15 @@ impl Positions {
     }
 }
 
+fn split(position: &SourcePosition) -> (&str, &str) {
+    (&position.source, &position.split)
+}
+
 /// Tells the workers what became of each checkpoint.
 pub(super) struct Notices {
     pub(super) desk: Arc<Desk>,
     pub(super) positions: Arc<Positions>,
+    pub(super) outcomes: Arc<Outcomes>,
 }
 
 impl std::fmt::Debug for Notices {
@@ -79,12 +91,20 @@ impl Notices {
 
 impl CheckpointListener for Notices {
     fn complete(&self, checkpoint: CheckpointFolder) {
-        self.positions.forget_up_to(checkpoint.checkpoint);
+        self.positions.forget(checkpoint.checkpoint);
+        self.outcomes.note(checkpoint.checkpoint, Outcome::Complete(checkpoint));
         self.tell(checkpoint.checkpoint, &Tell::Complete(checkpoint));
+    }
+
+    fn savepoint_complete(&self, savepoint: CheckpointFolder) {
+        self.positions.forget(savepoint.checkpoint);
+        self.outcomes.note(savepoint.checkpoint, Outcome::Complete(savepoint));
+        self.tell(savepoint.checkpoint, &Tell::SavepointComplete(savepoint));
     }
 
     fn aborted(&self, checkpoint: CheckpointId, reason: &str) {
         self.positions.forget(checkpoint);
+        self.outcomes.note(checkpoint, Outcome::Aborted(reason.to_owned()));
         self.tell(checkpoint, &Tell::Aborted { checkpoint, reason: reason.to_owned() });
     }
 }
@@ -140,10 +160,17 @@ impl Calls for Service {
         let (answer, answered) = tokio::sync::oneshot::channel();
         // Not in this call, which ends with the worker's connection: a commit comes to its end.
         self.env.runtime.spawn(Box::pin(async move {
-            if handle.epoch == coordinator.epoch() {
-                positions.add(&coordinator, &handle, sources);
-            }
-            let acknowledged = coordinator.acknowledge(handle).await;
+            let noted = match handle.epoch == coordinator.epoch() {
+                true => positions.add(&coordinator, &handle, sources),
+                false => Ok(()),
+            };
+            let acknowledged = match noted {
+                Ok(()) => coordinator.acknowledge(handle).await,
+                Err(error) => {
+                    coordinator.abort(handle.checkpoint, error.message());
+                    Err(error)
+                }
+            };
             drop(gate);
             // Nobody waits, if the worker is gone.
             let _ = answer.send(acknowledged.map(|_| ()));
@@ -205,7 +232,14 @@ impl Service {
                     self.desk.change(|run, _| run.finished(pass.worker, pass.generation));
                     Ok(())
                 }
-                Ok(Say::Failed(why)) => return why,
+                Ok(Say::Epoch(epoch)) => self.desk.reached(pass, epoch),
+                Ok(Say::Drained) => self.desk.drained(pass),
+                Ok(Say::Failed { why, is_damage }) => {
+                    if is_damage {
+                        self.desk.damaged(pass);
+                    }
+                    return why;
+                }
                 Ok(Say::Register { .. }) => Err(Error::invalid("hear a worker", "it registers twice")),
                 Err(error) => Err(error),
             };

@@ -28,6 +28,8 @@ pub(super) struct Session {
     pub(super) heartbeat: Heartbeat,
     /// Whether it was told what it runs.
     pub(super) is_deployed: bool,
+    /// Whether it has no more input.
+    pub(super) is_drained: bool,
     /// Its uploads under way.
     pub(super) tickets: BTreeMap<u64, Held>,
     /// Its end tells the one who listens to the worker.
@@ -55,7 +57,8 @@ impl Session {
         alive: oneshot::Sender<()>,
     ) -> Self {
         let (heartbeat, tickets) = (Heartbeat::default(), BTreeMap::new());
-        Self { seat, name, data_address, outbox, heartbeat, is_deployed: false, tickets, _alive: alive }
+        let (is_deployed, is_drained) = (false, false);
+        Self { seat, name, data_address, outbox, heartbeat, is_deployed, is_drained, tickets, _alive: alive }
     }
 
     pub(super) fn tell(&self, bytes: Bytes) -> Result<()> {

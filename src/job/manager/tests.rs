@@ -11,6 +11,9 @@ use tokio::sync::mpsc;
 use tonic::Streaming;
 
 use super::*;
+use crate::coordinator::CoordinatorOptions;
+use crate::job::run::{Phase, RunOptions};
+use crate::job::wire::Tell;
 use crate::job::launch::LaunchOrder;
 use crate::job::liveness::HeartbeatOptions;
 use crate::job::restart::RestartStrategy;
@@ -72,13 +75,18 @@ impl Puppet {
     }
 
     async fn hears(&mut self) -> Option<Tell> {
-        let word = tokio::time::timeout(PATIENCE, self.told.message()).await.unwrap();
-        word.unwrap().map(|bytes| Tell::decode(&bytes).unwrap())
+        loop {
+            let word = tokio::time::timeout(PATIENCE, self.told.message()).await.unwrap();
+            match word.unwrap().map(|bytes| Tell::decode(&bytes).unwrap()) {
+                Some(Tell::Epochs(_)) => {}
+                other => return other,
+            }
+        }
     }
 
     async fn hears_a_trigger(&mut self) -> Trigger {
         loop {
-            if let Some(Tell::Trigger(trigger)) = self.hears().await {
+            if let Some(Tell::Trigger { trigger, .. }) = self.hears().await {
                 return trigger;
             }
         }
@@ -148,6 +156,8 @@ async fn manager(workers: u32) -> (tempfile::TempDir, Arc<Orders>, Arc<Manager>)
             startup_timeout: never,
         },
         coordinator: CoordinatorOptions::default(),
+        start_from: StartFrom::Newest,
+        on_damage: OnDamage::Fail,
     };
     let manager = Manager::start(store, job(), orders.clone(), env, options, Vec::new()).await.unwrap();
     (folder, orders, manager)
@@ -185,7 +195,7 @@ async fn a_stale_worker_with_a_standing_connection_changes_nothing() {
     assert_fenced(stale.client.ask(calls::DECLINE, decline.encode()).await);
     assert_fenced(Puppet::register(&orders.number(0).await).await.map(|_| ()));
     // Its stream is not heard any more, whatever it says there.
-    let _ = stale.said.try_send(Say::Failed("of old age".to_owned()).encode());
+    let _ = stale.said.try_send(Say::Failed { why: "of old age".to_owned(), is_damage: false }.encode());
     let leave = Tell::Leave { why: "rescaled from 1 to 1 workers".to_owned(), is_end: false };
     assert_eq!(stale.hears().await, Some(leave));
     assert_eq!(stale.hears().await, None);

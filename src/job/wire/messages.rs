@@ -50,6 +50,8 @@ pub(super) struct Text {
     pub text: String,
     #[prost(bool, tag = "2")]
     pub is_end: bool,
+    #[prost(bool, tag = "3")]
+    pub is_damage: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -77,8 +79,21 @@ pub(super) struct Deployment {
     pub peers: Vec<String>,
     #[prost(message, repeated, tag = "5")]
     pub operators: Vec<Operator>,
-    #[prost(message, optional, tag = "6")]
-    pub restore: Option<Folder>,
+    /// The folder of a checkpoint or savepoint on the store; empty: nothing is restored.
+    #[prost(string, tag = "6")]
+    pub restore: String,
+    #[prost(message, optional, tag = "7")]
+    pub epoch: Option<Epoch>,
+    #[prost(uint64, tag = "8")]
+    pub newest: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct DataflowEpochs {
+    #[prost(uint64, tag = "1")]
+    pub current: u64,
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -99,6 +114,8 @@ pub(super) struct Trigger {
     pub folder: String,
     #[prost(uint64, tag = "8")]
     pub triggered_at_unix_ms: u64,
+    #[prost(uint64, tag = "9")]
+    pub ends_epoch: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

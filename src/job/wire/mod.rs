@@ -27,7 +27,7 @@ use crate::metadata::shared::{Checked, Fault, at_most, present};
 
 pub use cookie::{Cookie, Pass};
 pub use say::Say;
-pub use tell::{DeployedOperator, Deployment, Tell};
+pub use tell::{DataflowEpochs, DeployedOperator, Deployment, Tell};
 
 const ENCODE: &str = "encode a job message";
 const DECODE: &str = "decode a job message";

@@ -28,11 +28,17 @@ pub enum Say {
     },
     /// Its input is over, and all that it did is in a complete checkpoint or needs none.
     Finished,
+    /// Its dataflow has gone on to this epoch by itself ([`super::DataflowEpochs`]).
+    Epoch(u64),
+    /// Its sources have no more input. It takes part in checkpoints until it is told that it may come to its end.
+    Drained,
     /// It cannot go on.
-    Failed(
+    Failed {
         /// Why, for a person.
-        String,
-    ),
+        why: String,
+        /// Whether what it was to restore is damaged.
+        is_damage: bool,
+    },
 }
 
 mod kind {
@@ -40,6 +46,8 @@ mod kind {
     pub(super) const HEARTBEAT: u32 = 2;
     pub(super) const FINISHED: u32 = 3;
     pub(super) const FAILED: u32 = 4;
+    pub(super) const EPOCH: u32 = 5;
+    pub(super) const DRAINED: u32 = 6;
 }
 
 impl Say {
@@ -55,7 +63,12 @@ impl Say {
                 seal(kind::HEARTBEAT, &messages::Heartbeat { generation, steps, has_input })
             }
             Self::Finished => seal(kind::FINISHED, &messages::Nothing {}),
-            Self::Failed(why) => seal(kind::FAILED, &messages::Text { text: shorten(why), is_end: false }),
+            Self::Epoch(epoch) => seal(kind::EPOCH, &messages::DataflowEpochs { current: *epoch, last: 0 }),
+            Self::Drained => seal(kind::DRAINED, &messages::Nothing {}),
+            Self::Failed { why, is_damage } => {
+                let (text, is_damage) = (shorten(why), *is_damage);
+                seal(kind::FAILED, &messages::Text { text, is_end: false, is_damage })
+            }
         }
     }
 
@@ -80,8 +93,13 @@ impl Say {
                 kind::FINISHED => Ok(Self::Finished),
                 kind::FAILED => {
                     let wire: messages::Text = read("a failure", &body, limits::MAX_SMALL_FIELDS)?;
-                    Ok(Self::Failed(text("a worker's failure", wire.text)?))
+                    Ok(Self::Failed { why: text("a worker's failure", wire.text)?, is_damage: wire.is_damage })
                 }
+                kind::EPOCH => {
+                    let wire: messages::DataflowEpochs = read("an epoch", &body, limits::MAX_SMALL_FIELDS)?;
+                    Ok(Self::Epoch(wire.current))
+                }
+                kind::DRAINED => Ok(Self::Drained),
                 unknown => Err(Fault::unknown(format!("a worker says a word of the unknown number {unknown}"))),
             }
         };

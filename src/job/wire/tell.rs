@@ -8,12 +8,13 @@ use bytes::Bytes;
 use super::{decoded, encoded, limits, messages, read, seal, shorten, text, unseal};
 use crate::error::Result;
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
-use crate::layout::{CheckpointFolder, CheckpointId, JobId, OperatorId};
+use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, OperatorId};
 use crate::metadata::shared::{
     Checked, Fault, at_most, epoch, epoch_to_wire, folder, folder_to_wire, job, key_groups, key_groups_to_wire,
     name_fault, number, path, present, shared, value,
 };
 use crate::snapshot::Trigger;
+use crate::store::StorePath;
 
 /// From a manager to a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +24,22 @@ pub enum Tell {
     /// The answer to each heartbeat: the manager lives, too.
     Heard,
     /// Take part in a checkpoint.
-    Trigger(Trigger),
+    Trigger {
+        /// Which.
+        trigger: Trigger,
+        /// The epoch of the dataflow that ends with it. No worker has left it.
+        ends_epoch: u64,
+    },
+    /// How far the dataflow's epochs have come.
+    Epochs(DataflowEpochs),
+    /// Sources give nothing more in this run: a last checkpoint will come.
+    Pause,
+    /// No checkpoint will come any more, and the last one is complete: the dataflow comes to its end in good order.
+    Close,
     /// A checkpoint is complete.
     Complete(CheckpointFolder),
+    /// A savepoint is complete: nobody goes ahead by that.
+    SavepointComplete(CheckpointFolder),
     /// A checkpoint was given up.
     Aborted {
         /// Which.
@@ -42,6 +56,16 @@ pub enum Tell {
     },
 }
 
+/// The epochs of a generation's dataflow. Each worker ends epochs by itself, up to the last, which only the manager ends: with a
+/// checkpoint. So that never ends an epoch that some worker has left already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DataflowEpochs {
+    /// The newest one that any worker has gone on to. All others follow.
+    pub current: u64,
+    /// The one that no worker leaves by itself. It only grows.
+    pub last: u64,
+}
+
 /// What one worker of a generation runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployment {
@@ -55,8 +79,13 @@ pub struct Deployment {
     pub peers: Vec<String>,
     /// The stateful operators.
     pub operators: Vec<DeployedOperator>,
-    /// The checkpoint that is restored, in the job's folder; `None`: it begins with nothing.
-    pub restore: Option<CheckpointFolder>,
+    /// The folder of the checkpoint or savepoint that is restored; `None`: it begins with nothing.
+    pub restore: Option<StorePath>,
+    /// The manager's tenure: with the generation it names this run among all that the job ever had.
+    pub epoch: Epoch,
+    /// The newest checkpoint of the job that was ever complete, 0 if none was. It is not what is restored if that is damaged, or if
+    /// somebody wants an older one.
+    pub newest: CheckpointId,
 }
 
 /// An operator, as one worker runs it.
@@ -85,6 +114,10 @@ mod kind {
     pub(super) const COMPLETE: u32 = 4;
     pub(super) const ABORTED: u32 = 5;
     pub(super) const LEAVE: u32 = 6;
+    pub(super) const EPOCHS: u32 = 7;
+    pub(super) const PAUSE: u32 = 8;
+    pub(super) const CLOSE: u32 = 9;
+    pub(super) const SAVEPOINT_COMPLETE: u32 = 10;
 }
 
 impl Tell {
@@ -96,12 +129,21 @@ impl Tell {
         let bytes = match self {
             Self::Deploy(deployment) => seal(kind::DEPLOY, &deployment_to_wire(deployment)),
             Self::Heard => seal(kind::HEARD, &messages::Nothing {}),
-            Self::Trigger(trigger) => seal(kind::TRIGGER, &trigger_to_wire(trigger)),
+            Self::Trigger { trigger, ends_epoch } => seal(kind::TRIGGER, &trigger_to_wire(trigger, *ends_epoch)),
+            Self::Epochs(DataflowEpochs { current, last }) => {
+                seal(kind::EPOCHS, &messages::DataflowEpochs { current: *current, last: *last })
+            }
+            Self::Pause => seal(kind::PAUSE, &messages::Nothing {}),
+            Self::Close => seal(kind::CLOSE, &messages::Nothing {}),
             Self::Complete(folder) => seal(kind::COMPLETE, &folder_to_wire(*folder)),
+            Self::SavepointComplete(folder) => seal(kind::SAVEPOINT_COMPLETE, &folder_to_wire(*folder)),
             Self::Aborted { checkpoint, reason } => {
                 seal(kind::ABORTED, &messages::Aborted { checkpoint: checkpoint.0, reason: shorten(reason) })
             }
-            Self::Leave { why, is_end } => seal(kind::LEAVE, &messages::Text { text: shorten(why), is_end: *is_end }),
+            Self::Leave { why, is_end } => {
+                let (text, is_end) = (shorten(why), *is_end);
+                seal(kind::LEAVE, &messages::Text { text, is_end, is_damage: false })
+            }
         };
         encoded(at_most("a message to a worker, bytes", bytes.len(), limits::MAX_TELL_BYTES))?;
         Ok(bytes)
@@ -119,8 +161,20 @@ impl Tell {
                     deployment(read("a deployment", &body, fields)?).map(Self::Deploy)
                 }
                 kind::HEARD => Ok(Self::Heard),
-                kind::TRIGGER => trigger(read("a trigger", &body, limits::MAX_DISTRUSTED + SMALL)?).map(Self::Trigger),
+                kind::TRIGGER => {
+                    let wire: messages::Trigger = read("a trigger", &body, limits::MAX_DISTRUSTED + SMALL)?;
+                    Ok(Self::Trigger { ends_epoch: wire.ends_epoch, trigger: trigger(wire)? })
+                }
+                kind::EPOCHS => {
+                    let wire: messages::DataflowEpochs = read("the epochs of a dataflow", &body, SMALL)?;
+                    Ok(Self::Epochs(DataflowEpochs { current: wire.current, last: wire.last }))
+                }
+                kind::PAUSE => Ok(Self::Pause),
+                kind::CLOSE => Ok(Self::Close),
                 kind::COMPLETE => folder(read("a complete checkpoint", &body, SMALL)?).map(Self::Complete),
+                kind::SAVEPOINT_COMPLETE => {
+                    folder(read("a complete savepoint", &body, SMALL)?).map(Self::SavepointComplete)
+                }
                 kind::ABORTED => {
                     let wire: messages::Aborted = read("an aborted checkpoint", &body, SMALL)?;
                     let reason = text("the reason of an abort", wire.reason)?;
@@ -149,7 +203,9 @@ fn deployment_to_wire(value: &Deployment) -> messages::Deployment {
         worker: value.worker,
         peers: value.peers.clone(),
         operators: value.operators.iter().map(operator).collect(),
-        restore: value.restore.map(folder_to_wire),
+        restore: value.restore.as_ref().map(|folder| folder.as_str().to_owned()).unwrap_or_default(),
+        epoch: Some(epoch_to_wire(value.epoch)),
+        newest: value.newest.0,
     }
 }
 
@@ -177,11 +233,13 @@ fn deployment(wire: messages::Deployment) -> Checked<Deployment> {
         worker: wire.worker,
         peers: wire.peers,
         operators: wire.operators.into_iter().map(operator).collect::<Checked<_>>()?,
-        restore: wire.restore.map(folder).transpose()?,
+        restore: Some(wire.restore).filter(|folder| !folder.is_empty()).map(path).transpose()?,
+        epoch: epoch(wire.epoch)?,
+        newest: CheckpointId(wire.newest),
     })
 }
 
-fn trigger_to_wire(trigger: &Trigger) -> messages::Trigger {
+fn trigger_to_wire(trigger: &Trigger, ends_epoch: u64) -> messages::Trigger {
     messages::Trigger {
         checkpoint: trigger.checkpoint.0,
         epoch: Some(epoch_to_wire(trigger.epoch)),
@@ -191,6 +249,7 @@ fn trigger_to_wire(trigger: &Trigger) -> messages::Trigger {
         distrusted: trigger.distrusted.iter().map(ToString::to_string).collect(),
         folder: trigger.folder.as_str().to_owned(),
         triggered_at_unix_ms: trigger.triggered_at_unix_ms,
+        ends_epoch,
     }
 }
 

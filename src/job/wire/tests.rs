@@ -75,7 +75,9 @@ fn says() -> impl Strategy<Value = Say> {
         (passes(), texts(), texts()).prop_map(|(pass, name, data_address)| Say::Register { pass, name, data_address }),
         heartbeat,
         Just(Say::Finished),
-        texts().prop_map(Say::Failed),
+        any::<u64>().prop_map(Say::Epoch),
+        Just(Say::Drained),
+        (texts(), any::<bool>()).prop_map(|(why, is_damage)| Say::Failed { why, is_damage }),
     ]
 }
 
@@ -89,14 +91,16 @@ fn deployments() -> impl Strategy<Value = Deployment> {
         };
         operators.into_iter().enumerate().map(operator).collect::<Vec<_>>()
     });
-    (any::<(u64, u32)>(), vec(texts(), 1..5), operators, option::of(folders())).prop_map(
-        |((generation, worker), peers, operators, restore)| Deployment {
+    (any::<(u64, u32)>(), vec(texts(), 1..5), operators, option::of(folders()), epochs()).prop_map(
+        |((generation, worker), peers, operators, restore, epoch)| Deployment {
             job: job(),
             generation,
             worker: worker % peers.len() as u32,
             peers,
             operators,
-            restore,
+            restore: restore.map(|folder| JobLayout::new(job()).unwrap().checkpoint(folder).unwrap()),
+            newest: CheckpointId(epoch.counter ^ generation),
+            epoch,
         },
     )
 }
@@ -122,8 +126,12 @@ fn tells() -> impl Strategy<Value = Tell> {
     prop_oneof![
         deployments().prop_map(Tell::Deploy),
         Just(Tell::Heard),
-        triggers().prop_map(Tell::Trigger),
+        (triggers(), any::<u64>()).prop_map(|(trigger, ends_epoch)| Tell::Trigger { trigger, ends_epoch }),
+        any::<(u64, u64)>().prop_map(|(current, last)| Tell::Epochs(DataflowEpochs { current, last })),
+        Just(Tell::Pause),
+        Just(Tell::Close),
         folders().prop_map(Tell::Complete),
+        folders().prop_map(Tell::SavepointComplete),
         (any::<u64>(), texts())
             .prop_map(|(checkpoint, reason)| Tell::Aborted { checkpoint: CheckpointId(checkpoint), reason }),
         (texts(), any::<bool>()).prop_map(|(why, is_end)| Tell::Leave { why, is_end }),
@@ -359,7 +367,7 @@ fn a_word_of_an_unknown_number_is_from_another_build() {
 
 #[test]
 fn lists_and_texts_over_their_limits_are_refused() {
-    let long = messages::Text { text: "x".repeat(limits::MAX_TEXT_BYTES + 1), is_end: false };
+    let long = messages::Text { text: "x".repeat(limits::MAX_TEXT_BYTES + 1), is_end: false, is_damage: false };
     assert_eq!(Say::decode(&seal(4, &long)).unwrap_err().kind(), ErrorKind::LimitExceeded);
     assert_eq!(Tell::decode(&seal(6, &long)).unwrap_err().kind(), ErrorKind::LimitExceeded);
 
@@ -379,7 +387,8 @@ fn lists_and_texts_over_their_limits_are_refused() {
 #[test]
 fn a_reason_that_is_too_long_is_shortened_at_a_whole_character() {
     let reason = "é".repeat(limits::MAX_TEXT_BYTES);
-    let Say::Failed(heard) = Say::decode(&Say::Failed(reason).encode()).unwrap() else { panic!("another word") };
+    let failed = Say::Failed { why: reason, is_damage: false };
+    let Say::Failed { why: heard, .. } = Say::decode(&failed.encode()).unwrap() else { panic!("another word") };
     assert_eq!(heard.len(), limits::MAX_TEXT_BYTES);
 }
 

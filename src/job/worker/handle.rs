@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::broker::LinkBroker;
 use crate::env::Env;
 use crate::error::Result;
 use crate::job::liveness::Heartbeat;
-use crate::job::wire::Pass;
+use crate::job::wire::{DataflowEpochs, Pass};
 use crate::job::wire::answers::{Acknowledgement, Decline};
 use crate::job::wire::rpc::{Client, calls};
 use crate::layout::{CheckpointFolder, CheckpointId, JobLayout, OperatorId};
@@ -20,9 +20,22 @@ use crate::snapshot::{SubtaskHandle, Trigger, UploadBroker};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Freeze, upload, and answer with [`WorkerHandle::acknowledge`] or [`WorkerHandle::decline`].
-    Trigger(Trigger),
+    Trigger {
+        /// The checkpoint.
+        trigger: Trigger,
+        /// For a dataflow that counts epochs: the one that ends with the checkpoint.
+        ends_epoch: u64,
+    },
+    /// For a dataflow that counts epochs: how far it has come, on all workers.
+    Epochs(DataflowEpochs),
+    /// Read no more input: a last checkpoint will come, then [`Order::Close`].
+    Pause,
+    /// The last checkpoint is complete: come to an end in good order. What was done since that is in no checkpoint.
+    Close,
     /// The checkpoint is complete: what waits for that may go ahead.
     Complete(CheckpointFolder),
+    /// The savepoint is complete. Nothing may go ahead by that.
+    SavepointComplete(CheckpointFolder),
     /// The checkpoint was given up.
     Aborted {
         /// Which.
@@ -52,14 +65,35 @@ impl Orders {
     }
 }
 
-/// How a workload gets on, as its heartbeats tell.
-#[derive(Debug, Default)]
+/// What a workload has to say between heartbeats. Only the newest is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    pub(super) epoch: u64,
+    pub(super) is_drained: bool,
+}
+
+/// How a workload gets on.
+#[derive(Debug)]
 pub(super) struct Progress {
     steps: AtomicU64,
     has_input: AtomicBool,
+    news: watch::Sender<News>,
 }
 
 impl Progress {
+    pub(super) fn new() -> Self {
+        Self { steps: AtomicU64::new(0), has_input: AtomicBool::new(false), news: watch::Sender::new(News::default()) }
+    }
+
+    pub(super) fn news(&self) -> watch::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// Whether the workload has made no step: what it fails with is about what it restores.
+    pub(super) fn has_not_begun(&self) -> bool {
+        self.steps.load(Ordering::Relaxed) == 0
+    }
+
     /// Two numbers that need not be of one moment: a step between them is in the next heartbeat.
     pub(super) fn heartbeat(&self) -> Heartbeat {
         Heartbeat { steps: self.steps.load(Ordering::Relaxed), has_input: self.has_input.load(Ordering::Relaxed) }
@@ -90,6 +124,22 @@ impl WorkerHandle {
     /// Says whether input waits for the dataflow. At first it does not.
     pub fn set_has_input(&self, has_input: bool) {
         self.progress.has_input.store(has_input, Ordering::Relaxed);
+    }
+
+    /// For a dataflow that counts epochs: it has gone on to this one by itself. Epochs that it does not get round to saying are
+    /// left out.
+    pub fn note_epoch(&self, epoch: u64) {
+        self.progress.news.send_if_modified(|news| {
+            let is_news = epoch > news.epoch;
+            news.epoch = news.epoch.max(epoch);
+            is_news
+        });
+    }
+
+    /// This worker has no more input, for good. Once no worker has any, a last checkpoint is taken, and
+    /// [`Order::Close`] comes when it is complete.
+    pub fn set_drained(&self) {
+        self.progress.news.send_if_modified(|news| !std::mem::replace(&mut news.is_drained, true));
     }
 
     /// The broker that the worker's [`crate::snapshot::Snapshotter`]s upload through: the manager's registry.

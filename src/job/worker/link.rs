@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Streaming;
 
-use super::handle::{Order, Progress};
+use super::handle::{News, Order, Progress};
 use super::{LEFT_EXIT_CODE, Leaving, WorkerOptions};
 use crate::env::{Env, TokioRuntime};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +17,8 @@ use crate::job::wire::{Deployment, Pass, Say, Tell};
 
 /// Words to the manager that may wait for the network.
 const MAX_WAITING_WORDS: usize = 16;
+/// Words that news take at most.
+const MAX_NEWS_WORDS: usize = 2;
 /// The pause between two attempts to reach the manager at the start.
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -133,6 +135,7 @@ impl Link {
         let (interval, timeout) = (self.order.heartbeat.interval, self.order.heartbeat.timeout);
         let mut heard_at = self.env.clock.monotonic();
         let mut next_beat = heard_at;
+        let (mut news, mut told_news) = (self.progress.news(), News::default());
         loop {
             let now = self.env.clock.monotonic();
             if now >= next_beat {
@@ -159,6 +162,14 @@ impl Link {
                     }
                     None => return Over::left(ErrorKind::Cancelled, "the worker was dropped"),
                 },
+                room = said.reserve_many(MAX_NEWS_WORDS), if *news.borrow() != told_news => {
+                    let now = *news.borrow_and_update();
+                    let words = room.into_iter().flatten();
+                    words.zip(words_of(told_news, now)).for_each(|(room, word)| room.send(word.encode()));
+                    told_news = now;
+                }
+                // The sender lives as long as this.
+                _ = news.changed() => {}
                 () = self.env.runtime.sleep(wake) => {
                     // Looked at only when nothing waits to be read: after a pause of this process, what came meanwhile counts.
                     if self.env.clock.monotonic().saturating_sub(heard_at) >= timeout {
@@ -178,8 +189,12 @@ impl Link {
             Tell::Leave { is_end: true, why } => return Err(Over { kind: None, why }),
             Tell::Leave { why, .. } => return Err(Over::left(ErrorKind::Fenced, format!("told to leave: {why}"))),
             Tell::Deploy(deployment) => return self.deployed(deployment, client),
-            Tell::Trigger(trigger) => Order::Trigger(trigger),
+            Tell::Trigger { trigger, ends_epoch } => Order::Trigger { trigger, ends_epoch },
+            Tell::Epochs(epochs) => Order::Epochs(epochs),
+            Tell::Pause => Order::Pause,
+            Tell::Close => Order::Close,
             Tell::Complete(folder) => Order::Complete(folder),
+            Tell::SavepointComplete(folder) => Order::SavepointComplete(folder),
             Tell::Aborted { checkpoint, reason } => Order::Aborted { checkpoint, reason },
         };
         match self.orders.try_send(order) {
@@ -203,4 +218,11 @@ impl Link {
         let _ = deploy.send((deployment, Linked { pass, client: client.clone() }));
         Ok(())
     }
+}
+
+/// What is new since the last time.
+fn words_of(told: News, now: News) -> impl Iterator<Item = Say> {
+    let epoch = (now.epoch > told.epoch).then_some(Say::Epoch(now.epoch));
+    let drained = (now.is_drained && !told.is_drained).then_some(Say::Drained);
+    epoch.into_iter().chain(drained)
 }

@@ -42,13 +42,12 @@ pub const LEFT_EXIT_CODE: i32 = 75;
 pub trait Workload: Send + 'static {
     /// Restores, runs, and takes part in checkpoints until its input is over. What it did since the last complete
     /// checkpoint is done again if any worker fails before all have returned; one that promises more waits for a
-    /// last checkpoint before it returns.
-    ///
-    /// The futures of a restore and of an upload cannot be proven to be `Send` inside this one, by today's compiler: run them with
-    /// `tokio::task::block_in_place`, or on a runtime of the workload's own.
+    /// last checkpoint before it returns: [`WorkerHandle::set_drained`].
     ///
     /// # Errors
-    /// It cannot go on: all workers are ended, and started again if the restart strategy allows it.
+    /// It cannot go on: all workers are ended, and started again if the restart strategy allows it. Until the workload has
+    /// called [`WorkerHandle::step`], [`ErrorKind::Corrupt`] and [`ErrorKind::NotFound`] say that what was to be restored is
+    /// damaged.
     async fn run(self: Box<Self>, assignment: Assignment, orders: Orders, handle: WorkerHandle) -> Result<()>;
 }
 
@@ -111,7 +110,7 @@ pub async fn run(
     let (reports, reports_in) = mpsc::channel(MAX_WAITING_REPORTS);
     let (deploy, deployed) = oneshot::channel();
     let (over, mut over_in) = watch::channel(None);
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(Progress::new());
     let link = Link {
         order,
         options,
@@ -130,11 +129,11 @@ pub async fn run(
             return std::future::pending().await;
         };
         let layout = JobLayout::new(deployment.job.clone())?;
-        let checkpoint = match deployment.restore {
-            Some(folder) => Some(read_checkpoint(store, Some(layout.checkpoint(folder)?)).await?),
+        let checkpoint = match &deployment.restore {
+            Some(folder) => Some(read_checkpoint(store, Some(folder.clone())).await?),
             None => None,
         };
-        let handle = WorkerHandle::new(layout, client.pass, client.client, env.clone(), progress);
+        let handle = WorkerHandle::new(layout, client.pass, client.client, env.clone(), progress.clone());
         workload.run(Assignment { deployment, checkpoint }, Orders::new(orders_in), handle).await
     };
     let done = tokio::select! {
@@ -144,7 +143,10 @@ pub async fn run(
     };
     let report = match &done {
         Ok(()) => Say::Finished,
-        Err(error) => Say::Failed(error.to_string()),
+        Err(error) => {
+            let is_damage = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && progress.has_not_begun();
+            Say::Failed { why: error.to_string(), is_damage }
+        }
     };
     // If the link is over already, it says so below.
     let _ = reports.send(report).await;

@@ -1,0 +1,164 @@
+//! The end of a job in good order: when its input is over, or somebody wants it to stop.
+//!
+//! Sources give nothing more, a last checkpoint is taken, so that sinks commit all that was put out, then a savepoint if one is
+//! wanted, and only then the workers may come to their end. What fails is tried again; a generation that begins meanwhile begins with this
+//! from the start. (Flink: FLIP-147 and stop-with-savepoint.)
+
+use super::Manager;
+use super::outcomes::Outcome;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::wire::Tell;
+use crate::layout::{CheckpointFolder, CheckpointId};
+use crate::metadata::CheckpointKind;
+use crate::store::StorePath;
+
+/// How a job is to be stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stop {
+    /// Where a savepoint shall lie.
+    pub(super) savepoint: Option<StorePath>,
+}
+
+/// How far a generation has come with it.
+#[derive(Debug, Default)]
+pub(super) struct LastWords {
+    generation: u64,
+    is_paused: bool,
+    checkpoint: Step,
+    savepoint: Step,
+    is_closed: bool,
+}
+
+#[derive(Debug, Default)]
+enum Step {
+    #[default]
+    ToDo,
+    Begun(CheckpointId),
+    Done,
+}
+
+impl Manager {
+    /// What can be done now. Called often.
+    ///
+    /// # Errors
+    /// As [`Coordinator::trigger`](crate::coordinator::Coordinator::trigger); the next call begins where this one ended.
+    pub(super) async fn say_last_words(&self, last: &mut LastWords) -> Result<()> {
+        // No generation begins meanwhile.
+        let _gate = self.gate.read().await;
+        if !self.desk.can_checkpoint() {
+            return Ok(());
+        }
+        let generation = self.desk.read(|run, _| run.generation());
+        if last.generation != generation {
+            *last = LastWords { generation, ..LastWords::default() };
+        }
+        let stop = self.stop.lock().clone();
+        if stop.is_some() && !last.is_paused {
+            self.desk.tell_all(&Tell::Pause)?;
+            last.is_paused = true;
+        }
+        if last.is_closed || !(last.is_paused || self.desk.is_drained()) {
+            return Ok(());
+        }
+        self.advance(&mut last.checkpoint, None).await?;
+        if !matches!(last.checkpoint, Step::Done) {
+            return Ok(());
+        }
+        if let Some(path) = stop.and_then(|stop| stop.savepoint) {
+            self.advance(&mut last.savepoint, Some(&path)).await?;
+            if !matches!(last.savepoint, Step::Done) {
+                return Ok(());
+            }
+        }
+        last.is_closed = true;
+        self.desk.tell_all(&Tell::Close)
+    }
+
+    async fn advance(&self, step: &mut Step, savepoint: Option<&StorePath>) -> Result<()> {
+        match step {
+            Step::Done => {}
+            Step::Begun(checkpoint) => match self.outcomes.of(*checkpoint) {
+                None => {}
+                Some(Outcome::Complete(_)) => *step = Step::Done,
+                // How often depends on how many failures in a row are tolerated.
+                Some(Outcome::Aborted(_)) => *step = Step::ToDo,
+            },
+            Step::ToDo => {
+                let trigger = match savepoint {
+                    Some(path) => self.coordinator.trigger_savepoint(path).await,
+                    None => self.coordinator.trigger(CheckpointKind::Incremental),
+                };
+                match trigger {
+                    Ok(trigger) => {
+                        let checkpoint = trigger.checkpoint;
+                        self.hand_out(trigger)?;
+                        *step = Step::Begun(checkpoint);
+                    }
+                    // Another one is in flight.
+                    Err(error) if error.kind() == ErrorKind::LimitExceeded => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a checkpoint and waits for its end.
+    ///
+    /// # Errors
+    /// As [`Manager::trigger`]; [`ErrorKind::Cancelled`] if it was given up.
+    pub async fn checkpoint(&self, kind: CheckpointKind) -> Result<CheckpointFolder> {
+        let checkpoint = self.trigger(kind).await?;
+        self.outcome_of(checkpoint).await
+    }
+
+    /// Takes a savepoint and waits for its end. It stands for itself: nothing of it depends on the job's folder. Sinks
+    /// commit nothing by it.
+    ///
+    /// # Errors
+    /// As [`Coordinator::trigger_savepoint`](crate::coordinator::Coordinator::trigger_savepoint), and as [`Manager::checkpoint`].
+    pub async fn savepoint(&self, path: &StorePath) -> Result<CheckpointFolder> {
+        let checkpoint = {
+            let _gate = self.gate.read().await;
+            self.check_running()?;
+            let trigger = self.coordinator.trigger_savepoint(path).await?;
+            let checkpoint = trigger.checkpoint;
+            self.hand_out(trigger)?;
+            checkpoint
+        };
+        self.outcome_of(checkpoint).await
+    }
+
+    /// Stops the job in good order, with a savepoint if a path is given, and waits for its end. All that was put out up to
+    /// then is committed; nothing of the input is read beyond it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if it is being stopped already; [`ErrorKind::AlreadyExists`] if something lies at the
+    /// path; [`ErrorKind::Cancelled`] if the job ends in another way.
+    pub async fn stop(&self, savepoint: Option<StorePath>) -> Result<()> {
+        if let Some(path) = &savepoint {
+            self.coordinator.check_savepoint_path(path).await?;
+        }
+        {
+            let mut stop = self.stop.lock();
+            if stop.is_some() {
+                return Err(Error::invalid("stop a job", "it is being stopped already"));
+            }
+            *stop = Some(Stop { savepoint });
+        }
+        match self.ended().await {
+            super::Ending::Finished => Ok(()),
+            other => Err(Error::new(ErrorKind::Cancelled, "stop a job", format!("it {other} instead"))),
+        }
+    }
+
+    async fn outcome_of(&self, checkpoint: CheckpointId) -> Result<CheckpointFolder> {
+        tokio::select! {
+            outcome = self.outcomes.wait(checkpoint) => outcome,
+            ending = self.ended() => {
+                let message = format!("the job {ending} before its end");
+                Err(Error::new(ErrorKind::Cancelled, "take a checkpoint", message).with_object(checkpoint))
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The manager itself is killed, and stopped.
+
+use std::fs;
+
+use crate::dataflow::{assert_exact, committed};
+use crate::job::{ManagerProcess, Settings, Turn, eventually, ms, signal};
+
+/// Waits until more came out than there was.
+async fn more_comes_out(settings: &Settings) {
+    let before = committed(&settings.outputs()).len();
+    eventually("further outputs", || async { committed(&settings.outputs()).len() > before }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_manager_s_successor_takes_the_job_over_and_each_output_comes_out_once() {
+    let folder = Turn::come().await;
+    let settings = Settings { is_rocksdb: true, ..Settings::new(folder.path(), 24_000, 4_000) };
+    let mut manager = ManagerProcess::start(&settings);
+    for _ in 0..2 {
+        more_comes_out(&settings).await;
+        manager.kill();
+        manager = ManagerProcess::start(&settings);
+    }
+    more_comes_out(&settings).await;
+    fs::write(settings.root.join("workers"), "3").unwrap();
+    eventually("the end of the job", || {
+        let ended = manager.ended();
+        async move { ended == Some(true) }
+    })
+    .await;
+    assert_exact(&settings.outputs(), settings.end);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stopped_manager_that_goes_on_beside_its_successor_changes_nothing() {
+    let folder = Turn::come().await;
+    let settings = Settings { heartbeat_timeout_ms: 3_000, ..Settings::new(folder.path(), 24_000, 4_000) };
+    let mut first = ManagerProcess::start(&settings);
+    more_comes_out(&settings).await;
+    signal(first.id(), "STOP");
+    let mut second = ManagerProcess::start(&settings);
+    more_comes_out(&settings).await;
+    tokio::time::sleep(ms(500)).await;
+    signal(first.id(), "CONT");
+    eventually("the end of the first manager", || {
+        let ended = first.ended();
+        async move { ended == Some(false) }
+    })
+    .await;
+    eventually("the end of the job", || {
+        let ended = second.ended();
+        async move { ended == Some(true) }
+    })
+    .await;
+    assert_exact(&settings.outputs(), settings.end);
+}

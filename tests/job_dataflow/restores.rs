@@ -1,0 +1,114 @@
+//! What is restored: a chosen checkpoint, and what happens if it is damaged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use icecore::job::{Ending, Phase};
+use icecore::layout::JobId;
+use icecore::layout::JobLayout;
+use icecore::store::StorePath;
+
+use crate::dataflow::{committed, expected};
+use crate::job::{Job, Settings, Turn, eventually, signal};
+
+/// Flips a byte of one object that only the newest checkpoint references: in the file of the operator's state.
+async fn damage_newest(job: &Job, settings: &Settings) {
+    let latest = job.manager.coordinator().latest().await.unwrap().unwrap();
+    let view = job.manager.coordinator().view();
+    let objects: Vec<_> = view.references(&latest.metadata).collect();
+    let file = |path: &StorePath| settings.root.join("store").join(path.as_str());
+    let is_own = |path: &&StorePath| {
+        view.referenced_by(path).count() == 1 && fs::metadata(file(path)).is_ok_and(|file| file.len() > 0)
+    };
+    flip(&file(objects.iter().find(is_own).expect("nothing is the newest one's alone")));
+}
+
+fn flip(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let mut permissions = fs::metadata(path).unwrap().permissions();
+    #[allow(clippy::permissions_set_readonly_false)]
+    permissions.set_readonly(false);
+    fs::set_permissions(path, permissions).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// A job that has completed some checkpoints, the newest of which is damaged, and that is over.
+async fn damaged(settings: &Settings) -> PathBuf {
+    let job = Job::start(settings).await;
+    for _ in 0..3 {
+        job.moves_on().await;
+    }
+    job.manager.cancel();
+    job.ends().await;
+    damage_newest(&job, settings).await;
+    settings.outputs()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_checkpoint_in_memory_s_encoding_fails_the_job_before_its_first_record() {
+    let folder = Turn::come().await;
+    fails(&Settings::new(folder.path(), 20_000, 5_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_checkpoint_of_rocksdb_fails_the_job_before_its_first_record() {
+    let folder = Turn::come().await;
+    fails(&Settings { is_rocksdb: true, ..Settings::new(folder.path(), 20_000, 5_000) }).await;
+}
+
+async fn fails(settings: &Settings) {
+    let outputs = damaged(settings).await;
+    // What this machine still has would be used instead of what is damaged.
+    fs::remove_dir_all(settings.root.join("local")).unwrap_or_default();
+    let before = committed(&outputs);
+    let job = Job::start(settings).await;
+    let Ending::Failed(why) = job.ends().await else { panic!("{:?}", job.manager.status()) };
+    assert!(why.contains("damaged"), "{why}");
+    let failure = job.manager.status().last_failure.unwrap();
+    assert!(failure.contains("damaged"), "{failure}");
+    assert_eq!(committed(&outputs), before, "something came out of a damaged state");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_may_fall_back_goes_on_from_the_newest_sound_checkpoint_and_loses_nothing() {
+    let folder = Turn::come().await;
+    let settings = Settings { falls_back: true, ..Settings::new(folder.path(), 20_000, 5_000) };
+    let outputs = damaged(&settings).await;
+    let job = Job::start(&settings).await;
+    assert_eq!(job.ends().await, Ending::Finished);
+    let failure = job.manager.status().last_failure.unwrap();
+    assert!(failure.contains("worker"), "{failure}");
+    assert_eq!(job.generation(), 2, "{failure}");
+    // What was committed since the older checkpoint may come out again, by another name; nothing is missing.
+    let mut all = committed(&outputs);
+    all.dedup();
+    assert!(all == expected(settings.end), "{} of {}", all.len(), expected(settings.end).len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chosen_checkpoint_is_restored_once_and_later_failures_go_back_to_newer_ones() {
+    let folder = Turn::come().await;
+    let settings = Settings::new(folder.path(), 20_000, 4_000);
+    let job = Job::start(&settings).await;
+    job.moves_on().await;
+    job.manager.cancel();
+    job.ends().await;
+    let chosen = job.newest().unwrap();
+    let path = JobLayout::new(JobId::new("count").unwrap()).unwrap().checkpoint(chosen).unwrap();
+
+    let settings = Settings { start_from: path.as_str().to_owned(), ..settings };
+    let job = Job::start(&settings).await;
+    job.moves_on().await;
+    let newest = job.newest().unwrap();
+    assert!(newest > chosen);
+    signal(job.process(0), "KILL");
+    eventually("the next generation runs", || async {
+        let status = job.manager.status();
+        status.generation > 1 && status.phase == Phase::Running
+    })
+    .await;
+    assert_eq!(job.ends().await, Ending::Finished);
+    crate::dataflow::assert_exact(&settings.outputs(), settings.end);
+}
