@@ -226,7 +226,8 @@ fn a_snapshot_under_way_begins_anew_when_it_is_told_of_damage() {
     let Some((bench, db)) = a_checkpoint("damage during a snapshot") else { return };
     let pipes = |mut command: Command| command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for round in 1..=10 {
-        let large = ["--benchmarks=overwrite", "--num=100000", "--use_existing_db=1", "--compression_type=none"];
+        // So much that the snapshot is not done before it has looked at what is asked of it, on a busy machine, too.
+        let large = ["--benchmarks=overwrite", "--num=250000", "--use_existing_db=1", "--compression_type=none"];
         let large = db_bench(&db, &large).args([&format!("--seed={round}"), "--write_buffer_size=16777216"]).status();
         assert!(large.unwrap().success());
         damage(&tables(&bench, bench.view().newest().unwrap().folder.checkpoint.0).remove(0).0, Damage::Deleted);
