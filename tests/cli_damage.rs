@@ -230,13 +230,14 @@ fn a_snapshot_under_way_begins_anew_when_it_is_told_of_damage() {
         let large = ["--benchmarks=overwrite", "--num=250000", "--use_existing_db=1", "--compression_type=none"];
         let large = db_bench(&db, &large).args([&format!("--seed={round}"), "--write_buffer_size=16777216"]).status();
         assert!(large.unwrap().success());
-        damage(&tables(&bench, bench.view().newest().unwrap().folder.checkpoint.0).remove(0).0, Damage::Deleted);
+        let (path, object, _) = tables(&bench, bench.view().newest().unwrap().folder.checkpoint.0).remove(0);
+        damage(&path, Damage::Deleted);
         let before = bench.view().epochs.greatest();
         let snapshot = pipes(bench.command(&format!("snapshot {} --json", db.display())));
         bench.wait_for(|bench| bench.view().epochs.living_owner().is_some_and(|owner| Some(owner) > before));
         // It stands still while the request is left for it, and finds that when it goes on.
         signal(snapshot.id(), "STOP");
-        let repair = pipes(bench.command("repair --objects all --quick --json"));
+        let repair = pipes(bench.command(&format!("repair --objects {object} --quick --json")));
         bench.wait_for(|bench| {
             let is_asked = !files_below(&bench.job().join("requests"), &bench.job()).is_empty();
             is_asked || bench.view().epochs.living_owner().is_none()
