@@ -226,16 +226,18 @@ fn a_snapshot_under_way_begins_anew_when_it_is_told_of_damage() {
     let Some((bench, db)) = a_checkpoint("damage during a snapshot") else { return };
     let pipes = |mut command: Command| command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     for round in 1..=10 {
-        let large = ["--benchmarks=overwrite", "--num=100000", "--use_existing_db=1", "--compression_type=none"];
+        // So much that the snapshot is not done before it has looked at what is asked of it, on a busy machine, too.
+        let large = ["--benchmarks=overwrite", "--num=250000", "--use_existing_db=1", "--compression_type=none"];
         let large = db_bench(&db, &large).args([&format!("--seed={round}"), "--write_buffer_size=16777216"]).status();
         assert!(large.unwrap().success());
-        damage(&tables(&bench, bench.view().newest().unwrap().folder.checkpoint.0).remove(0).0, Damage::Deleted);
+        let (path, object, _) = tables(&bench, bench.view().newest().unwrap().folder.checkpoint.0).remove(0);
+        damage(&path, Damage::Deleted);
         let before = bench.view().epochs.greatest();
         let snapshot = pipes(bench.command(&format!("snapshot {} --json", db.display())));
         bench.wait_for(|bench| bench.view().epochs.living_owner().is_some_and(|owner| Some(owner) > before));
         // It stands still while the request is left for it, and finds that when it goes on.
         signal(snapshot.id(), "STOP");
-        let repair = pipes(bench.command("repair --objects all --quick --json"));
+        let repair = pipes(bench.command(&format!("repair --objects {object} --quick --json")));
         bench.wait_for(|bench| {
             let is_asked = !files_below(&bench.job().join("requests"), &bench.job()).is_empty();
             is_asked || bench.view().epochs.living_owner().is_none()

@@ -70,6 +70,10 @@ pub fn copy_file(folder: &RocksFolder, file: &FolderFile, to: &Path) -> icecore:
     }
     let mut source = std::io::Read::take(folder.open(file)?, file.size_bytes);
     let copied = std::io::copy(&mut source, &mut std::fs::File::create(to).unwrap()).unwrap();
-    assert_eq!(copied, file.size_bytes, "{}", file.name);
-    Ok(())
+    if copied == file.size_bytes {
+        return Ok(());
+    }
+    // A log that is used again is cut and renamed under its reader.
+    let message = format!("{copied} of {} bytes are there", file.size_bytes);
+    Err(icecore::Error::new(icecore::ErrorKind::Changed, "copy a file", message).with_object(&file.name))
 }
