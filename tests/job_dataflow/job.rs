@@ -10,9 +10,7 @@ use icecore::coordinator::{CoordinatorOptions, RetentionPolicy};
 use icecore::env::Env;
 use icecore::job::dataflow::{DataflowOptions, StateBackend, run_job_worker};
 use icecore::job::manager::{ManagedOperator, Manager, ManagerOptions, OnDamage, StartFrom};
-use icecore::job::{
-    Ending, HeartbeatOptions, LaunchOrder, Phase, ProcessLauncher, RestartStrategy, RunOptions,
-};
+use icecore::job::{Ending, HeartbeatOptions, LaunchOrder, Phase, ProcessLauncher, RestartStrategy, RunOptions};
 use icecore::keygroup::MaxParallelism;
 use icecore::layout::{CheckpointFolder, JobId};
 use icecore::store::LocalStore;
@@ -92,7 +90,8 @@ impl Settings {
 
     /// Checkpoints every 100 ms, or 300; restarts at once, as often as it takes.
     pub fn options(&self) -> ManagerOptions {
-        let operator = |operator| ManagedOperator { operator, max_parallelism: MaxParallelism::new(KEY_GROUPS).unwrap() };
+        let operator =
+            |operator| ManagedOperator { operator, max_parallelism: MaxParallelism::new(KEY_GROUPS).unwrap() };
         let (interval, timeout) = (ms(100), ms(self.heartbeat_timeout_ms));
         ManagerOptions {
             listen: "127.0.0.1:0".parse().unwrap(),

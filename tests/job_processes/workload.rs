@@ -79,11 +79,6 @@ pub struct Counting {
     pub returns: bool,
 }
 
-/// Runs a future on this thread: those of a restore and of an upload cannot be proven to be `Send`.
-fn here<T>(future: impl Future<Output = T>) -> T {
-    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
-}
-
 struct Run {
     keys: KeyContext<String, HeapTask>,
     counts: ValueState<(u64, u64)>,
@@ -127,11 +122,11 @@ impl Counting {
         Ok(KeyContext::new(task))
     }
 
-    fn begin(&self, assignment: &Assignment, handle: &WorkerHandle) -> Result<Run> {
+    async fn begin(&self, assignment: &Assignment, handle: &WorkerHandle) -> Result<Run> {
         let deployment = &assignment.deployment;
         let (index, range) = (deployment.worker, deployment.operators[0].key_groups);
         let mut keys = match &assignment.checkpoint {
-            Some(checkpoint) => here(self.restore(checkpoint, index, deployment.workers(), handle.broker()))?,
+            Some(checkpoint) => self.restore(checkpoint, index, deployment.workers(), handle.broker()).await?,
             None => {
                 let snapshotter = self.snapshotter(index, handle.broker());
                 KeyContext::new(HeapTask::new(groups(), range, snapshotter, self.env.clone())?)
@@ -145,7 +140,7 @@ impl Counting {
 }
 
 impl Run {
-    fn snapshot(&mut self, trigger: &Trigger, handle: &WorkerHandle) -> Result<()> {
+    async fn snapshot(&mut self, trigger: &Trigger, handle: &WorkerHandle) -> Result<()> {
         let frozen = self.keys.backend_mut().freeze(trigger)?;
         let position = |(group, offset): (&KeyGroup, &u64)| SourcePosition {
             source: SOURCE.to_owned(),
@@ -153,12 +148,11 @@ impl Run {
             position: offset.to_le_bytes().to_vec(),
         };
         let sources = self.offsets.iter().map(position).collect();
-        here(async {
-            match self.keys.backend().snapshotter().upload(trigger, frozen).await {
-                Ok(part) => handle.acknowledge(part, sources).await,
-                Err(error) => handle.decline(trigger.checkpoint, operator(), error.message()).await,
-            }
-        })
+        let snapshotter = self.keys.backend().snapshotter().clone();
+        match snapshotter.upload(trigger, frozen).await {
+            Ok(part) => handle.acknowledge(part, sources).await,
+            Err(error) => handle.decline(trigger.checkpoint, operator(), error.message()).await,
+        }
     }
 
     fn count(&mut self, group: KeyGroup, key: &String, handle: &WorkerHandle) -> Result<()> {
@@ -175,7 +169,7 @@ impl Run {
 #[async_trait]
 impl Workload for Counting {
     async fn run(self: Box<Self>, assignment: Assignment, mut orders: Orders, handle: WorkerHandle) -> Result<()> {
-        let mut run = self.begin(&assignment, &handle)?;
+        let mut run = self.begin(&assignment, &handle).await?;
         let all = keys();
         let mut ended_at = None;
         loop {
@@ -188,7 +182,7 @@ impl Workload for Counting {
                         ended_at.get_or_insert(trigger.checkpoint);
                     }
                     // It is given up if this worker's answer fails for another reason than being out of the job.
-                    if let Err(error) = run.snapshot(&trigger, &handle) {
+                    if let Err(error) = run.snapshot(&trigger, &handle).await {
                         eprintln!("checkpoint {}: {error}", trigger.checkpoint);
                     }
                 }

@@ -109,9 +109,8 @@ impl Board {
     pub(super) fn complete(&self, checkpoint: CheckpointId) {
         self.change(|state| {
             // Older ones are over: a newer one is complete. Savepoints are not.
-            let is_over = |trigger: &Trigger| {
-                trigger.checkpoint <= checkpoint && trigger.kind != CheckpointKind::Savepoint
-            };
+            let is_over =
+                |trigger: &Trigger| trigger.checkpoint <= checkpoint && trigger.kind != CheckpointKind::Savepoint;
             state.triggers.retain(|_, trigger| !is_over(trigger));
             state.forget_positions();
             state.newest_complete = state.newest_complete.max(Some(checkpoint));

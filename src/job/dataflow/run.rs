@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use parking_lot::Mutex;
 use timely::WorkerConfig;
+use timely::communication::allocator::ProcessBuilder;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
 use timely::communication::{AllocatorBuilder, Config, Hooks};
-use timely::communication::allocator::ProcessBuilder;
 use timely::dataflow::Scope;
 use tokio::sync::oneshot;
 
@@ -113,7 +113,9 @@ impl Start {
         self.tasks.remove(&id).ok_or_else(|| {
             Error::invalid(OPERATION, "the job has no such operator, or its task was taken before")
                 .with_object(operator)
-                .with_advice("name each stateful operator once to the manager (`ManagerOptions::operators`) and once here")
+                .with_advice(
+                    "name each stateful operator once to the manager (`ManagerOptions::operators`) and once here",
+                )
         })
     }
 

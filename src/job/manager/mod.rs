@@ -190,7 +190,8 @@ impl Manager {
         if self.desk.can_checkpoint() {
             return Ok(());
         }
-        Err(Error::invalid("trigger a checkpoint", "not all of the job's workers run").with_advice("wait until they do"))
+        Err(Error::invalid("trigger a checkpoint", "not all of the job's workers run")
+            .with_advice("wait until they do"))
     }
 
     /// Goes on with another number of workers, from the newest complete checkpoint: take one first.

@@ -12,7 +12,7 @@ use crate::store::StorePath;
 /// How a job is managed.
 #[derive(Clone, Debug)]
 pub struct ManagerOptions {
-    /// Where workers report. Port 0: any that is free ([`Manager::address`]). Whoever reaches it can disturb the job: there is
+    /// Where workers report. Port 0: any that is free ([`Manager::address`](super::Manager::address)). Whoever reaches it can disturb the job: there is
     /// neither encryption nor a secret that a reader of the network does not see, so it belongs on a network of the job's own.
     pub listen: SocketAddr,
     /// How many workers there are at first.

@@ -12,11 +12,11 @@ use tonic::Streaming;
 
 use super::*;
 use crate::coordinator::CoordinatorOptions;
-use crate::job::run::{Phase, RunOptions};
-use crate::job::wire::Tell;
 use crate::job::launch::LaunchOrder;
 use crate::job::liveness::HeartbeatOptions;
 use crate::job::restart::RestartStrategy;
+use crate::job::run::{Phase, RunOptions};
+use crate::job::wire::Tell;
 use crate::job::wire::answers::{Acknowledgement, Decline};
 use crate::job::wire::rpc::{Client, calls};
 use crate::job::wire::upload::{EndUpload, Place, Placed};

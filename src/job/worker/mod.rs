@@ -144,7 +144,8 @@ pub async fn run(
     let report = match &done {
         Ok(()) => Say::Finished,
         Err(error) => {
-            let is_damage = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && progress.has_not_begun();
+            let is_damage =
+                matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && progress.has_not_begun();
             Say::Failed { why: error.to_string(), is_damage }
         }
     };
