@@ -22,7 +22,7 @@ async fn nothing_happens_and_each_output_comes_out_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_with_state_in_rocksdb_are_killed_and_each_output_comes_out_once() {
     let folder = Turn::come().await;
-    let settings = Settings { is_rocksdb: true, ..Settings::new(folder.path(), END, PER_SECOND) };
+    let settings = Settings { is_rocksdb: true, ..Settings::new(folder.path(), END / 2, PER_SECOND / 2) };
     killed(&settings).await;
 }
 
@@ -64,7 +64,7 @@ async fn a_stopped_worker_is_noticed_by_its_heartbeats_and_its_peers_do_not_wait
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_becomes_larger_and_smaller_and_each_output_comes_out_once() {
     let folder = Turn::come().await;
-    let settings = Settings { is_rocksdb: true, ..Settings::new(folder.path(), END, PER_SECOND) };
+    let settings = Settings { is_rocksdb: true, ..Settings::new(folder.path(), END / 2, PER_SECOND / 2) };
     let job = Job::start(&settings).await;
     for workers in [3, 1, 4] {
         job.moves_on().await;

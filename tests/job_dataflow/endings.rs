@@ -11,7 +11,7 @@ use crate::job::{Job, Settings, Turn};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_job_has_committed_all_that_it_read_and_goes_on_elsewhere_from_its_savepoint() {
     let folder = Turn::come().await;
-    let settings = Settings::new(folder.path(), 30_000, 5_000);
+    let settings = Settings::new(folder.path(), 20_000, 2_000);
     let job = Job::start(&settings).await;
     job.moves_on().await;
     let path = StorePath::new("savepoints/first").unwrap();

@@ -14,7 +14,7 @@ async fn more_comes_out(settings: &Settings) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_manager_s_successor_takes_the_job_over_and_each_output_comes_out_once() {
     let folder = Turn::come().await;
-    let settings = Settings { is_rocksdb: true, ..Settings::new(folder.path(), 24_000, 4_000) };
+    let settings = Settings { is_rocksdb: true, ..Settings::new(folder.path(), 10_000, 2_000) };
     let mut manager = ManagerProcess::start(&settings);
     for _ in 0..2 {
         more_comes_out(&settings).await;

@@ -55,7 +55,7 @@ async fn a_damaged_checkpoint_in_memory_s_encoding_fails_the_job_before_its_firs
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_checkpoint_of_rocksdb_fails_the_job_before_its_first_record() {
     let folder = Turn::come().await;
-    fails(&Settings { is_rocksdb: true, ..Settings::new(folder.path(), 20_000, 5_000) }).await;
+    fails(&Settings { is_rocksdb: true, ..Settings::new(folder.path(), 10_000, 2_000) }).await;
 }
 
 async fn fails(settings: &Settings) {
