@@ -194,6 +194,8 @@ pub fn signal(process: u32, name: &str) {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
+    #[cfg(feature = "cli")]
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
