@@ -68,12 +68,15 @@ pub fn assert_exact(folder: &Path, end: u64) {
 }
 
 /// How many numbers a source gives.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rate {
     /// Of each split, in all.
     pub end: u64,
     /// Of each split, a second.
     pub per_second: u64,
+    /// The last tenth comes only when this file is there: however slow the machine, a job lasts as long as its test has something
+    /// to do to it.
+    pub go: PathBuf,
 }
 
 /// The splits of one worker.
@@ -104,8 +107,9 @@ impl Source for Numbers {
         let due = (self.began.elapsed().as_secs_f64() * self.rate.per_second as f64) as u64;
         let each = due.saturating_sub(self.given).min(max as u64 / u64::from(SPLITS));
         self.given += each;
+        let end = if self.rate.go.exists() { self.rate.end } else { self.rate.end / 10 * 9 };
         for (split, next) in &mut self.splits {
-            let end = self.rate.end.min(*next + each);
+            let end = end.min(*next + each).max(*next);
             records.extend((*next..end).map(|position| (*split, position)));
             *next = end;
         }

@@ -84,6 +84,15 @@ impl Settings {
         self.root.join("outputs")
     }
 
+    fn go(&self) -> PathBuf {
+        self.root.join("go")
+    }
+
+    /// From now on the sources give all that they have.
+    pub fn let_go(&self) {
+        std::fs::write(self.go(), "").unwrap();
+    }
+
     pub fn store(&self) -> Arc<LocalStore> {
         Arc::new(LocalStore::open(&self.root.join("store"), Env::system().unwrap()).unwrap())
     }
@@ -138,6 +147,7 @@ impl Settings {
 pub struct Job {
     pub manager: Arc<Manager>,
     pub launcher: Arc<ProcessLauncher>,
+    settings: Settings,
 }
 
 impl Job {
@@ -147,7 +157,7 @@ impl Job {
         let (job, env) = (JobId::new("count").unwrap(), Env::system().unwrap());
         let (store, options) = (settings.store(), settings.options());
         let manager = Manager::start(store, job, launcher.clone(), env, options, Vec::new()).await.unwrap();
-        Self { manager, launcher }
+        Self { manager, launcher, settings: settings.clone() }
     }
 
     pub fn generation(&self) -> u64 {
@@ -169,8 +179,9 @@ impl Job {
         .await;
     }
 
-    /// Waits until it is over.
+    /// Lets it come to its end, and waits for that.
     pub async fn ends(&self) -> Ending {
+        self.settings.let_go();
         tokio::time::timeout(PATIENCE, self.manager.ended()).await.expect("the job does not end")
     }
 
@@ -208,7 +219,8 @@ pub fn be_a_worker() {
         if settings.is_rocksdb {
             options.backend = StateBackend::RocksDb(Default::default());
         }
-        let (rate, outputs) = (Rate { end: settings.end, per_second: settings.per_second }, settings.outputs());
+        let rate = Rate { end: settings.end, per_second: settings.per_second, go: settings.go() };
+        let outputs = settings.outputs();
         let (store, env) = (settings.store(), Env::system().unwrap());
         let ran = run_job_worker(order, store, env, options, move |scope, start, checkpoints| {
             dataflow::build(scope, start, rate, outputs, checkpoints)

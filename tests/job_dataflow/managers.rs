@@ -23,6 +23,7 @@ async fn a_killed_manager_s_successor_takes_the_job_over_and_each_output_comes_o
     }
     more_comes_out(&settings).await;
     fs::write(settings.root.join("workers"), "3").unwrap();
+    settings.let_go();
     eventually("the end of the job", || {
         let ended = manager.ended();
         async move { ended == Some(true) }
@@ -47,6 +48,7 @@ async fn a_stopped_manager_that_goes_on_beside_its_successor_changes_nothing() {
         async move { ended == Some(false) }
     })
     .await;
+    settings.let_go();
     eventually("the end of the job", || {
         let ended = second.ended();
         async move { ended == Some(true) }
