@@ -112,9 +112,12 @@ pub fn disordered(split: u64, position: u64) -> i64 {
     ascending(split, position) + ((position * 37 + split * 11) % 50) as i64 * STEP_MS
 }
 
-/// In order, but after a while each 50th one is late by three windows.
+/// Positions at which [`sometimes_late`] has a late reading.
+pub const LATE_EVERY: u64 = 500;
+
+/// In order, but now and then one is late by three windows.
 pub fn sometimes_late(split: u64, position: u64) -> i64 {
-    let is_late = position >= 400 && position % BATCH == 0;
+    let is_late = position > 0 && position % LATE_EVERY == 0;
     ascending(split, position) - if is_late { 3 * WINDOW_MS } else { 0 }
 }
 

@@ -65,6 +65,7 @@ pub fn source<'scope, S: Source>(
     checkpoints: &Checkpoints,
 ) -> DataStream<'scope, S::Record> {
     let (worker, workers) = (scope.index(), scope.peers());
+    checkpoints.add_source();
     let (checkpoints, name_of) = (checkpoints.clone(), name.to_owned());
     let (given, has_more, said_ms) = (0, true, NO_WATERMARK_MS);
     let mut giving = Giving { source, checkpoints, name: name_of, worker, workers, given, has_more, said_ms };
@@ -149,7 +150,7 @@ impl<S: Source> Giving<S> {
         self.has_more = self.source.poll(BATCH_RECORDS, records)?;
         self.given = self.given.saturating_add(records.len());
         if !self.has_more {
-            self.checkpoints.control.note_drained(&self.name, self.worker, self.workers);
+            self.checkpoints.note_drained(&self.name, self.worker, self.workers);
         }
         Ok(if records.is_empty() { IDLE } else { Duration::ZERO })
     }

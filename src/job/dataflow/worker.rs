@@ -25,11 +25,36 @@ pub struct Checkpoints {
     pub(super) probe: ProbeHandle<u64>,
     /// Operators to be activated again, and how long that may take. Each at most once a step.
     asleep: Rc<RefCell<Vec<(Activator, Duration)>>>,
+    sources: Rc<RefCell<Sources>>,
+}
+
+/// The sources of one worker.
+#[derive(Default)]
+struct Sources {
+    /// How many there are.
+    count: usize,
+    /// Those that have no more records.
+    drained: Vec<String>,
 }
 
 impl Checkpoints {
     fn new(control: Arc<dyn CheckpointControl>) -> Self {
-        Self { control, probe: ProbeHandle::new(), asleep: Rc::default() }
+        Self { control, probe: ProbeHandle::new(), asleep: Rc::default(), sources: Rc::default() }
+    }
+
+    /// There is one more source on this worker.
+    pub(super) fn add_source(&self) {
+        self.sources.borrow_mut().count += 1;
+    }
+
+    /// A source has no more records on this worker. The control is told when none has: it knows of sources only what it
+    /// was told, and would take the first one's end for that of all.
+    pub(super) fn note_drained(&self, source: &str, worker: usize, workers: usize) {
+        let mut sources = self.sources.borrow_mut();
+        sources.drained.push(source.to_owned());
+        if sources.drained.len() == sources.count {
+            sources.drained.iter().for_each(|source| self.control.note_drained(source, worker, workers));
+        }
     }
 
     /// Through which operators learn of checkpoints.
