@@ -24,7 +24,6 @@ use icecore::snapshot::{Snapshotter, SnapshotterOptions};
 use icecore::state::typed::{KeyContext, ValueState};
 use icecore::store::LocalStore;
 use icecore::task::HeapTask;
-use timely::dataflow::operators::vec::Map;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 

@@ -5,6 +5,10 @@ use std::process::Command;
 /// Runs an example as a reader would. It was built with these very features, so nothing is built anew
 /// after a `cargo test`.
 fn runs(name: &str, says: &str) {
+    runs_with(name, &[], says);
+}
+
+fn runs_with(name: &str, arguments: &[&str], says: &str) {
     let mut features = vec!["rocksdb", "test-support"];
     features.extend(cfg!(feature = "memory").then_some("memory"));
     features.extend(cfg!(feature = "s3").then_some("s3"));
@@ -12,7 +16,8 @@ fn runs(name: &str, says: &str) {
     features.extend(cfg!(feature = "timely").then_some("timely"));
     features.extend(cfg!(feature = "cli").then_some("cli"));
     let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--features", &features.join(","), "--example", name])
+        .args(["run", "--quiet", "--features", &features.join(","), "--example", name, "--"])
+        .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -40,4 +45,10 @@ fn a_store_of_one_s_own_conforms() {
 #[test]
 fn a_timely_dataflow_puts_every_count_out_once_although_it_crashes() {
     runs("timely_word_count", "every count was put out exactly once");
+}
+
+#[cfg(all(feature = "timely", feature = "cli"))]
+#[test]
+fn a_nexmark_query_that_crashes_gives_the_same_results() {
+    runs_with("nexmark_queries", &["q5", "--events", "40000", "--crash"], "each exactly once");
 }

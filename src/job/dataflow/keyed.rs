@@ -1,13 +1,14 @@
 //! An operator with keyed state.
 
 use timely::ExchangeData;
-use timely::dataflow::StreamVec;
 
+use super::event_time::EventTimers;
 use super::stage::{Stage, add_stage};
+use super::stream::DataStream;
 use super::worker::Checkpoints;
 use crate::error::Result;
 use crate::keygroup::KeyHash;
-use crate::state::typed::{Codec, KeyContext, Postcard};
+use crate::state::typed::{Codec, KeyContext, Postcard, Timer};
 use crate::task::CheckpointedTask;
 
 /// What a keyed operator does with its records. `B` is where its state is.
@@ -32,6 +33,26 @@ pub trait KeyedOperator<B: CheckpointedTask>: 'static {
         record: Self::Input,
         output: &mut Vec<Self::Output>,
     ) -> Result<()>;
+
+    /// Its event-time timers, if it has any.
+    fn timers(&mut self) -> Option<&mut EventTimers> {
+        None
+    }
+
+    /// A timer is due, and gone. Its key and namespace are the current ones. Due timers fire in the order of their times,
+    /// those of one time in the order of key groups, then of encoded keys: the earliest is over before the next begins,
+    /// and one that is registered now fires, too, if it is due. Watermarks go on downstream after all of them.
+    ///
+    /// # Errors
+    /// Any one: the job's tasks have failed then.
+    fn on_timer(
+        &mut self,
+        _keys: &mut KeyContext<Self::Key, B>,
+        _timer: Timer<Self::Key>,
+        _output: &mut Vec<Self::Output>,
+    ) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Runs an operator over a stream. Each record goes to the worker that owns its key group, which is the subtask of the
@@ -40,12 +61,12 @@ pub trait KeyedOperator<B: CheckpointedTask>: 'static {
 /// # Errors
 /// [`crate::ErrorKind::InvalidInput`] if the task is not this worker's subtask.
 pub fn keyed<'scope, B, P>(
-    stream: StreamVec<'scope, u64, P::Input>,
+    stream: DataStream<'scope, P::Input>,
     name: &str,
     operator: P,
     keys: KeyContext<P::Key, B>,
     checkpoints: &Checkpoints,
-) -> Result<StreamVec<'scope, u64, P::Output>>
+) -> Result<DataStream<'scope, P::Output>>
 where
     B: CheckpointedTask + 'static,
     P: KeyedOperator<B>,
@@ -77,5 +98,20 @@ where
     fn record(&mut self, record: P::Input, output: &mut Vec<P::Output>) -> Result<()> {
         self.keys.set_current_key(&P::key(&record))?;
         self.operator.record(&mut self.keys, record, output)
+    }
+
+    fn advance(&mut self, watermark_ms: i64) -> bool {
+        self.operator.timers().is_some_and(|timers| timers.advance(watermark_ms))
+    }
+
+    fn fire(&mut self, output: &mut Vec<P::Output>) -> Result<bool> {
+        let Some(timers) = self.operator.timers() else { return Ok(false) };
+        let Some(timer) = timers.pop_due(&mut self.keys)? else { return Ok(false) };
+        self.operator.on_timer(&mut self.keys, timer, output)?;
+        Ok(true)
+    }
+
+    fn freezing(&mut self) -> Result<()> {
+        self.operator.timers().map_or(Ok(()), |timers| timers.store(self.keys.backend_mut()))
     }
 }

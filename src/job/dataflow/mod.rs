@@ -16,6 +16,9 @@
 //! The set of workers is fixed while a dataflow runs. After a failure, or to rescale, all workers start again from the
 //! newest complete checkpoint, as many as you like. [`run_worker`] ends each worker soon after any of them has failed.
 //!
+//! Event time travels between the records of a [`DataStream`]: what a source says of it reaches every worker behind an
+//! exchange, behind all records that it speaks of. An operator with [`EventTimers`] is called when it has come to one of them.
+//!
 //! What the author of a dataflow has to see to:
 //! - Every worker builds the same dataflow, with the same sources: one that has no splits on a worker gives nothing there.
 //! - Each source feeds a stateful operator. Only that makes its positions part of the checkpoint before it is complete.
@@ -23,6 +26,7 @@
 
 mod board;
 mod control;
+mod event_time;
 #[cfg(feature = "job")]
 mod folders;
 mod keyed;
@@ -36,11 +40,14 @@ mod run;
 mod sink;
 mod source;
 mod stage;
+mod stream;
+mod watermark;
 #[cfg(feature = "job")]
 mod tasks;
 mod worker;
 
 pub use control::{CheckpointControl, MAX_REMEMBERED_NOTIFICATIONS, Notification, Orders};
+pub use event_time::EventTimers;
 pub use keyed::{KeyedOperator, keyed};
 pub use local::LocalControl;
 #[cfg(feature = "job")]
@@ -49,4 +56,6 @@ pub use remote::RemoteControl;
 pub use run::{AnyTask, DataflowOptions, Start, StateBackend, run_job_worker};
 pub use sink::{Committer, MAX_OUTPUTS_PER_COMMIT, Transaction, sink};
 pub use source::{MAX_EPOCHS_IN_FLIGHT, MAX_RECORDS_PER_EPOCH, Source, source};
+pub use stream::DataStream;
+pub use watermark::{END_OF_TIME_MS, NO_WATERMARK_MS};
 pub use worker::{Checkpoints, run_worker};

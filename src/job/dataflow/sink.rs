@@ -20,9 +20,9 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use timely::ExchangeData;
-use timely::dataflow::StreamVec;
 
 use super::stage::{Stage, add_stage};
+use super::stream::DataStream;
 use super::worker::Checkpoints;
 use crate::error::{Error, Result};
 use crate::keygroup::{KeyGroup, KeyHash};
@@ -76,7 +76,7 @@ pub trait Committer: 'static {
 /// What committing fails with; [`crate::ErrorKind::InvalidInput`] if the task is not this worker's subtask;
 /// [`crate::ErrorKind::SchemaMismatch`] if the restored outputs are of another type.
 pub fn sink<C: Committer, B: CheckpointedTask + 'static>(
-    stream: StreamVec<'_, u64, C::Output>,
+    stream: DataStream<'_, C::Output>,
     name: &str,
     committer: C,
     mut task: B,

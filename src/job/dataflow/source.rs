@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Scope;
 use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::operator;
-use timely::dataflow::{Scope, StreamVec};
+use timely::dataflow::operators::generic::{OperatorInfo, OutputBuilderSession, operator};
 
+use super::stream::{DataStream, Element};
+use super::watermark::{END_OF_TIME_MS, NO_WATERMARK_MS, to_all};
 use super::worker::Checkpoints;
 use crate::error::Result;
 use crate::metadata::SourcePosition;
@@ -39,9 +41,20 @@ pub trait Source: 'static {
     /// Where each split stands: a source that begins there gives what this one has not given. No split is given by two
     /// workers.
     fn positions(&self) -> Vec<SourcePosition>;
+
+    /// How far event time has come, in milliseconds: no record of that time or an earlier one comes from these splits any
+    /// more, as far as they know. Asked after each [`Source::poll`]; behind what that one gave.
+    ///
+    /// It is the least that any of the splits says, so nothing ([`NO_WATERMARK_MS`]) as long as one of them has nothing to
+    /// say, and [`END_OF_TIME_MS`] on a worker without splits, which must hold nobody back. A source that has no more
+    /// records needs not say that itself. What a split says shall follow from its position alone, or its position shall
+    /// carry it (the greatest event time that was seen, say): docs/job.md tells what depends on it.
+    fn watermark_ms(&self) -> i64 {
+        NO_WATERMARK_MS
+    }
 }
 
-/// The records of `source`, each in the epoch that it came in.
+/// The records of `source`, each in the epoch that it came in, and its watermarks.
 ///
 /// It takes part in checkpoints until the control says [`is_closing`](super::Orders::is_closing), with or without
 /// records. It does not outrun the operators: see [`MAX_RECORDS_PER_EPOCH`].
@@ -50,23 +63,33 @@ pub fn source<'scope, S: Source>(
     name: &str,
     source: S,
     checkpoints: &Checkpoints,
-) -> StreamVec<'scope, u64, S::Record> {
-    let (worker, name_of, checkpoints) = (scope.index(), name.to_owned(), checkpoints.clone());
-    checkpoints.control.add_source(name, scope.peers());
-    let mut giving = Giving { source, checkpoints, name: name_of, worker, given: 0, has_more: true };
-    operator::source::<_, CapacityContainerBuilder<Vec<S::Record>>, _, _>(scope, name, move |capability, info| {
+) -> DataStream<'scope, S::Record> {
+    let (worker, workers) = (scope.index(), scope.peers());
+    checkpoints.control.add_source(name, workers);
+    let (checkpoints, name_of) = (checkpoints.clone(), name.to_owned());
+    let (given, has_more, said_ms) = (0, true, NO_WATERMARK_MS);
+    let mut giving = Giving { source, checkpoints, name: name_of, worker, given, has_more, said_ms };
+    let build = move |capability, info: OperatorInfo| {
         giving.checkpoints.control.watch(scope.worker().sync_activator_for(info.address.to_vec()));
         let activator = scope.activator_for(info.address);
         let (mut capability, mut records) = (Some(capability), Vec::new());
-        move |output| {
+        move |output: &mut OutputBuilderSession<'_, u64, ElementBuilder<S::Record>>| {
             let pause = giving.step(&mut capability, &mut records);
             if let Some(held) = &capability {
-                output.session(held).give_iterator(records.drain(..));
+                let mut session = output.session(held);
+                session.give_iterator(records.drain(..).map(Element::Record));
+                if let Some(watermark_ms) = giving.next_watermark_ms() {
+                    let said = to_all(watermark_ms, worker as u32, workers as u32);
+                    session.give_iterator(said.map(Element::Watermark));
+                }
                 giving.checkpoints.sleep(&activator, pause);
             }
         }
-    })
+    };
+    DataStream::of_one(operator::source(scope, name, build))
 }
+
+type ElementBuilder<T> = CapacityContainerBuilder<Vec<Element<T>>>;
 
 /// A source at work.
 struct Giving<S> {
@@ -77,6 +100,8 @@ struct Giving<S> {
     /// Records given in the current epoch.
     given: usize,
     has_more: bool,
+    /// The last watermark that was sent.
+    said_ms: i64,
 }
 
 impl<S: Source> Giving<S> {
@@ -127,5 +152,13 @@ impl<S: Source> Giving<S> {
             self.checkpoints.control.note_drained(&self.name, self.worker);
         }
         Ok(if records.is_empty() { IDLE } else { Duration::ZERO })
+    }
+
+    /// The watermark behind what was given, if it has come further.
+    fn next_watermark_ms(&mut self) -> Option<i64> {
+        let watermark_ms = if self.has_more { self.source.watermark_ms() } else { END_OF_TIME_MS };
+        let has_advanced = watermark_ms > self.said_ms;
+        self.said_ms = watermark_ms.max(self.said_ms);
+        has_advanced.then_some(watermark_ms)
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use timely::ExchangeData;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::{Operator as _, OutputBuilderSession};
 use timely::dataflow::operators::{Capability, Probe as _};
 
 use super::control::{CheckpointControl, Notification};
+use super::stream::{DataStream, Element};
+use super::watermark::{Watermarks, to_all};
 use super::worker::Checkpoints;
 use crate::error::{Error, Result};
 use crate::keygroup::KeyGroup;
@@ -32,6 +33,21 @@ pub(super) trait Stage: 'static {
     /// Takes a record in.
     fn record(&mut self, record: Self::Input, output: &mut Vec<Self::Output>) -> Result<()>;
 
+    /// Event time has come so far. Whether timers may be due now.
+    fn advance(&mut self, _watermark_ms: i64) -> bool {
+        false
+    }
+
+    /// Fires the earliest timer that is due. False if there is none.
+    fn fire(&mut self, _output: &mut Vec<Self::Output>) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// The state is about to be frozen for a checkpoint.
+    fn freezing(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The state was frozen for a checkpoint.
     fn frozen(&mut self, _checkpoint: CheckpointId) {}
 
@@ -47,29 +63,34 @@ pub(super) trait Stage: 'static {
 /// # Errors
 /// [`crate::ErrorKind::InvalidInput`] if the task is not this worker's.
 pub(super) fn add_stage<'scope, S: Stage>(
-    stream: StreamVec<'scope, u64, S::Input>,
+    stream: DataStream<'scope, S::Input>,
     name: &str,
     mut stage: S,
     route: impl Fn(&S::Input) -> KeyGroup + 'static,
     checkpoints: &Checkpoints,
-) -> Result<StreamVec<'scope, u64, S::Output>> {
+) -> Result<DataStream<'scope, S::Output>> {
+    let (stream, inputs) = stream.into_parts();
     let scope = stream.scope();
     let (worker, workers) = (scope.index() as u32, scope.peers() as u32);
     check_task(stage.task(), worker, workers).map_err(|error| error.with_object(name))?;
     let max_parallelism = stage.task().layout().max_parallelism();
     // Cannot fail: the number of workers was checked above.
-    let owner = move |record: &S::Input| {
-        u64::from(max_parallelism.subtask_of_group(route(record), workers).unwrap_or_default())
+    let owner = move |element: &Element<S::Input>| match element {
+        Element::Record(record) => {
+            u64::from(max_parallelism.subtask_of_group(route(record), workers).unwrap_or_default())
+        }
+        Element::Watermark(watermark) => u64::from(watermark.receiver),
     };
     let control = checkpoints.control.clone();
     let name = name.to_owned();
-    let stream = stream.unary_frontier::<CapacityContainerBuilder<Vec<S::Output>>, _, _, _>(
+    let stream = stream.unary_frontier::<CapacityContainerBuilder<Vec<Element<S::Output>>>, _, _, _>(
         Exchange::new(owner),
         &name.clone(),
         move |capability, info| {
             let seen = control.watch(scope.worker().sync_activator_for(info.address.to_vec()));
             let (output, waiting, frozen) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
-            let mut running = Running { stage, control, seen, output, waiting, frozen };
+            let watermarks = Watermarks::new(inputs, workers);
+            let mut running = Running { stage, worker, workers, control, seen, output, waiting, watermarks, frozen };
             let mut capability = Some(capability);
             move |(input, frontier), output| {
                 let mut outcome = Ok(());
@@ -90,7 +111,7 @@ pub(super) fn add_stage<'scope, S: Stage>(
             }
         },
     );
-    Ok(stream.probe_with(&checkpoints.probe))
+    Ok(DataStream::of_one(stream.probe_with(&checkpoints.probe)))
 }
 
 /// State of other key groups would be read and written by nobody, or by two.
@@ -111,17 +132,20 @@ fn check_task(task: &dyn CheckpointedTask, worker: u32, workers: u32) -> Result<
 
 struct Running<S: Stage> {
     stage: S,
+    worker: u32,
+    workers: u32,
     control: Arc<dyn CheckpointControl>,
     /// How many notifications were heard.
     seen: u64,
     output: Vec<S::Output>,
-    /// Records by epoch: those of later ones came early. Bounded as sources are.
-    waiting: BTreeMap<u64, Vec<S::Input>>,
+    /// Records and watermarks by epoch: those of later ones came early. Bounded as sources are.
+    waiting: BTreeMap<u64, Vec<Element<S::Input>>>,
+    watermarks: Watermarks,
     /// The checkpoints that this run has frozen its state for, and that have not ended.
     frozen: BTreeSet<CheckpointId>,
 }
 
-type Output<'a, T> = OutputBuilderSession<'a, u64, CapacityContainerBuilder<Vec<T>>>;
+type Output<'a, T> = OutputBuilderSession<'a, u64, CapacityContainerBuilder<Vec<Element<T>>>>;
 
 impl<S: Stage> Running<S> {
     /// Works off what has come, up to the epoch of the frontier: records of that one may still come, of an earlier one
@@ -191,22 +215,35 @@ impl<S: Stage> Running<S> {
         Ok(())
     }
 
-    /// Works off the records of the capability's epoch that have come.
+    /// Works off what has come of the capability's epoch. When event time has come further, first what is due fires, then
+    /// the watermark goes on downstream.
     fn run(&mut self, held: &Capability<u64>, output: &mut Output<'_, S::Output>) -> Result<()> {
-        let Some(records) = self.waiting.remove(held.time()) else { return Ok(()) };
+        let Some(elements) = self.waiting.remove(held.time()) else { return Ok(()) };
         let mut session = output.session(held);
-        for record in records {
-            self.stage.record(record, &mut self.output)?;
-            session.give_iterator(self.output.drain(..));
+        for element in elements {
+            match element {
+                Element::Record(record) => {
+                    self.stage.record(record, &mut self.output)?;
+                    session.give_iterator(self.output.drain(..).map(Element::Record));
+                }
+                Element::Watermark(watermark) => {
+                    let Some(common_ms) = self.watermarks.take(watermark)? else { continue };
+                    let mut may_be_due = self.stage.advance(common_ms);
+                    while may_be_due {
+                        may_be_due = self.stage.fire(&mut self.output)?;
+                        session.give_iterator(self.output.drain(..).map(Element::Record));
+                    }
+                    session.give_iterator(to_all(common_ms, self.worker, self.workers).map(Element::Watermark));
+                }
+            }
         }
         Ok(())
     }
 
     /// The part of this subtask in the checkpoint that the epoch just worked off ends with.
     fn freeze(&mut self, trigger: Trigger) {
-        let task = self.stage.task();
-        let snapshotter = task.snapshotter().clone();
-        match task.freeze(&trigger) {
+        let snapshotter = self.stage.task().snapshotter().clone();
+        match self.stage.freezing().and_then(|()| self.stage.task().freeze(&trigger)) {
             Ok(frozen) => {
                 self.frozen.insert(trigger.checkpoint);
                 self.stage.frozen(trigger.checkpoint);
