@@ -21,6 +21,7 @@
 //! - Each source feeds a stateful operator. Only that makes its positions part of the checkpoint before it is complete.
 //! - Operators between keep no state and hold back no record beyond its epoch.
 
+mod commits;
 mod control;
 mod keyed;
 mod local;
@@ -32,6 +33,6 @@ mod worker;
 pub use control::{CheckpointControl, MAX_REMEMBERED_NOTIFICATIONS, Notification, Orders};
 pub use keyed::{KeyedOperator, keyed};
 pub use local::LocalControl;
-pub use sink::{Committer, MAX_OUTPUTS_PER_COMMIT, Transaction, sink};
+pub use sink::{Committer, MAX_CHECKPOINTS_UNCOMMITTED, MAX_OUTPUTS_PER_COMMIT, Transaction, sink};
 pub use source::{MAX_EPOCHS_IN_FLIGHT, MAX_RECORDS_PER_EPOCH, Source, source};
 pub use worker::{Checkpoints, run_worker};
