@@ -24,7 +24,7 @@ fn a_broker_that_is_killed_in_the_middle_loses_and_doubles_nothing() {
         until(|| life.control.is_drained()).await;
         life.checkpoint().await;
     });
-    job.grow(20 * RECORDS);
+    job.grow(10 * RECORDS);
     job.live(2, async |life| {
         let killed = broker.clone();
         let killer = thread::spawn(move || {
@@ -56,7 +56,7 @@ fn a_broker_that_is_killed_in_the_middle_loses_and_doubles_nothing() {
 fn a_broker_that_stays_away_fails_the_job_and_the_next_run_commits() {
     let Some(broker) = KafkaBroker::start() else { return };
     let mut job = Job::new(broker.bootstrap(), "away", RECORDS);
-    job.sink.cluster.patience = Duration::from_secs(5);
+    let patience = std::mem::replace(&mut job.sink.cluster.patience, Duration::from_secs(20));
     job.live(2, async |life| {
         let gate = job.meddling.gate.shut();
         until(|| life.control.is_drained()).await;
@@ -66,9 +66,10 @@ fn a_broker_that_stays_away_fails_the_job_and_the_next_run_commits() {
         drop(gate);
         let error = life.failure();
         assert!([ErrorKind::Temporary, ErrorKind::OutcomeUnknown].contains(&error.kind()), "{error}");
-        assert!(error.message().contains("tried for 5s"), "{error}");
+        assert!(error.message().contains("tried for 20s"), "{error}");
     });
     broker.restart();
+    job.sink.cluster.patience = patience;
     job.live(3, async |life| life.finish().await);
     job.check();
 }
