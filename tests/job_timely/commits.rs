@@ -13,6 +13,8 @@ use crate::support::{A_WHILE, Dice, Job, Kind, Life, expected, positions_of, unt
 
 const END: u64 = 4_000;
 const NEVER_ENDING: u64 = 1_000_000;
+/// How often in a row what stands still is looked at.
+const LOOKS: usize = 5;
 
 async fn checkpoint(life: &Life) {
     life.control.checkpoint(CheckpointKind::Incremental).await.unwrap();
@@ -162,15 +164,19 @@ fn a_committer_that_is_too_slow_holds_the_sources_up() {
         for _ in 0..=MAX_CHECKPOINTS_UNCOMMITTED {
             checkpoint(life).await;
         }
-        let mut before = u64::MAX;
-        while life.given() != before {
-            before = life.given();
+        let newest = life.control.newest_complete();
+        life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
+        let (mut before, mut looks) = (life.given(), 0);
+        while looks < LOOKS {
             tokio::time::sleep(A_WHILE).await;
+            looks = if life.given() == before { looks + 1 } else { 0 };
+            before = life.given();
         }
         assert!(before < NEVER_ENDING, "the sources stand");
+        assert_eq!(life.control.newest_complete(), newest, "the sink stands");
         drop(gate);
         life.until_given(before + 1_000).await;
-        checkpoint(life).await;
+        until(|| life.control.newest_complete() > newest).await;
     });
 }
 
