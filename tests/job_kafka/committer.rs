@@ -32,6 +32,7 @@ impl Sink {
     }
 }
 
+#[allow(clippy::ptr_arg)] // a committer of strings gives them so
 fn encode(text: &String) -> Result<KafkaOutput> {
     match text.as_str() {
         "wrong" => Err(Error::invalid("encode", "it is wrong")),
