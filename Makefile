@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-FEATURES := rocksdb,memory,s3,hdfs,job,timely,cli,test-support
+FEATURES := rocksdb,memory,s3,hdfs,job,timely,kafka,cli,test-support
 # Everything a build needs: see scripts/setup. It installs what is missing, or says how.
 READY = eval "$$(scripts/setup)"
 CACHE := $(or $(ICECORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/icecore)
@@ -17,7 +17,7 @@ help: ## This list.
 demo: ## NEXMark on RocksDB: checkpoints, kill -9, restore at another parallelism, compare, collect. STORE=s3 or hdfs: on a server.
 	@$(READY); $(BUILDING); exec scripts/demo $(FEATURES) "$(STORE)" $(ARGS)
 
-test: ## All tests, against the real RocksDB, S3 and HDFS.
+test: ## All tests, against the real RocksDB, S3, HDFS and Kafka.
 	@$(READY); $(BUILDING); exec scripts/test $(FEATURES)
 
 test-long: ## All tests in their long forms (docs/building.md): about 20 minutes more.

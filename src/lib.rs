@@ -93,7 +93,7 @@
 //! None is on by default, so that the default builds quickly. `rocksdb`: the RocksDB backend and full
 //! checkpoints as tables. `memory`: an in-memory store through OpenDAL. `s3`: stores on S3 and what speaks its
 //! protocol. `hdfs`: stores in HDFS. `job`: a job manager and its workers as processes. `timely`: checkpoints for dataflows of
-//! the crate `timely`. `cli`: the `icecore` command.
+//! the crate `timely`. `kafka`: a Kafka source and sink for those. `cli`: the `icecore` command.
 //! `test-support`: stores that fail on purpose, and the conformance suite for stores.
 
 #![deny(unsafe_code)]

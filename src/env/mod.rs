@@ -1,7 +1,8 @@
 //! The doors through which the outside world comes in, storage apart: spawning, time, randomness.
 //!
-//! Nothing else in the crate reads a clock, draws a random number or starts a thread, so a test can
-//! hand in its own [`Env`] and run a whole cluster from a seed. Storage has its own door,
+//! Nothing else in the crate reads a clock, draws a random number or starts a thread (but for dataflows of the crate
+//! `timely`, whose workers are threads and know no runtime), so a test can hand in its own [`Env`] and run a whole cluster
+//! from a seed. Storage has its own door,
 //! [`crate::store::Store`].
 //!
 //! Safety never rests on the clock (design, section 4): times here are for people, for time-outs

@@ -1,6 +1,6 @@
 //! What keeps a job running: which workers have failed ([`liveness`]), whether and when they are started again
 //! ([`restart`]), and both together over the generations of a job's workers ([`run`]). With the feature `timely`:
-//! checkpoints for dataflows of that crate (`dataflow`).
+//! checkpoints for dataflows of that crate (`dataflow`), and with `kafka` a source and a sink for them (`kafka`).
 //!
 //! The first three are values that are told of moments and answer. With the feature `job` there are those who tell them: a `Manager`,
 //! which owns a job's coordinator and its workers, and the worker's side, which an engine's `Workload` runs in; `wire` is what they say
@@ -9,6 +9,8 @@
 
 #[cfg(feature = "timely")]
 pub mod dataflow;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "job")]
 pub mod launch;
 pub mod liveness;

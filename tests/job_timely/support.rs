@@ -11,8 +11,7 @@ use icecore::Result;
 use icecore::coordinator::{Coordinator, CoordinatorOptions, OperatorDescription};
 use icecore::env::Env;
 use icecore::job::dataflow::{
-    CheckpointControl, Checkpoints, Committer, KeyedOperator, LocalControl, Source, Transaction, keyed, run_worker,
-    sink, source,
+    CheckpointControl, Checkpoints, KeyedOperator, LocalControl, Source, keyed, run_worker, sink, source,
 };
 use icecore::keygroup::MaxParallelism;
 use icecore::layout::{CheckpointId, JobId, OperatorId, SubtaskName};
@@ -30,6 +29,8 @@ use parking_lot::Mutex;
 use timely::communication::WorkerGuards;
 use timely::dataflow::Scope;
 
+use crate::outside::{Outlet, Outside};
+
 pub const SPLITS: u32 = 3;
 const WORDS: u64 = 20;
 const SUMS: u64 = 7;
@@ -38,6 +39,8 @@ const KEY_GROUPS: u32 = 8;
 const BATCH: usize = 40;
 const OPERATORS: [&str; 3] = ["counts", "sums", "outlet"];
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough for what should not happen to happen.
+pub const A_WHILE: Duration = Duration::from_millis(200);
 
 pub type AnyTask = Box<dyn CheckpointedTask>;
 /// Split and position.
@@ -168,44 +171,6 @@ impl KeyedOperator<AnyTask> for Sums {
     }
 }
 
-/// What was committed, by transaction: it outlives every run.
-#[derive(Default)]
-pub struct Outside {
-    pub committed: Mutex<BTreeMap<Transaction, Vec<Counted>>>,
-    /// Transactions that came again.
-    pub again: AtomicU64,
-}
-
-impl Outside {
-    /// All outputs, in order.
-    pub fn outputs(&self) -> Vec<Counted> {
-        let mut all: Vec<Counted> = self.committed.lock().values().flatten().copied().collect();
-        all.sort_unstable();
-        all
-    }
-}
-
-struct Outlet(Arc<Outside>);
-
-impl Committer for Outlet {
-    type Output = Counted;
-    type Key = u64;
-
-    fn key((split, ..): &Counted) -> u64 {
-        u64::from(*split)
-    }
-
-    fn commit(&mut self, transaction: Transaction, outputs: Vec<Counted>) -> Result<()> {
-        let mut committed = self.0.committed.lock();
-        if let Some(before) = committed.get(&transaction) {
-            assert_eq!(*before, outputs, "{transaction:?} came again with other outputs");
-            self.0.again.fetch_add(1, Ordering::SeqCst);
-        }
-        committed.insert(transaction, outputs);
-        Ok(())
-    }
-}
-
 type ControlOf = Arc<dyn Fn(usize, Arc<LocalControl>) -> Arc<dyn CheckpointControl> + Send + Sync>;
 
 /// A job, over all its lives.
@@ -221,6 +186,8 @@ pub struct Job {
     /// The control that a worker's operators get.
     pub control_of: ControlOf,
     pub source_fails_at: u64,
+    /// What the sink is told of the checkpoint that its task was restored from.
+    pub says_restored: fn(Option<CheckpointId>) -> Option<CheckpointId>,
 }
 
 /// One life of a job: from its start to its end or crash.
@@ -236,6 +203,10 @@ pub struct Life {
 impl Life {
     pub fn given(&self) -> u64 {
         self.given.iter().map(|given| given.load(Ordering::SeqCst)).sum()
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.workers.lock().as_ref().is_none_or(|workers| workers.guards().iter().all(|worker| worker.is_finished()))
     }
 
     /// Waits until this life has given so many numbers, or all.
@@ -288,6 +259,7 @@ impl Job {
             hook: Arc::new(|_| Ok(())),
             control_of: Arc::new(|_, control| control),
             source_fails_at: u64::MAX,
+            says_restored: |restored| restored,
         }
     }
 
@@ -355,7 +327,7 @@ impl Job {
             let splits = positions.clone().into_iter().filter(|(split, _)| split % workers == index).collect();
             starts.push(Some(Start { tasks, splits }));
         }
-        let restored = latest.map(|checkpoint| checkpoint.metadata.checkpoint);
+        let restored = (self.says_restored)(latest.map(|checkpoint| checkpoint.metadata.checkpoint));
         let guards = self.run_workers(starts, &control, &given, restored);
         let began_at = positions.values().sum();
         Life { control, coordinator, given, workers: Mutex::new(Some(guards)), began_at }

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use icecore::job::dataflow::{MAX_EPOCHS_IN_FLIGHT, MAX_RECORDS_PER_EPOCH};
 
-use crate::support::{Job, Kind, until};
+use crate::support::{A_WHILE, Job, Kind, until};
 
 const MORE_THAN_MAY_BE: u64 = 1_000_000;
-const A_WHILE: Duration = Duration::from_millis(200);
 
 #[test]
 fn a_source_waits_for_an_operator_that_stands_still() {

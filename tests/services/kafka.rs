@@ -19,7 +19,12 @@ impl KafkaBroker {
         Self::try_start().inspect_err(Unavailable::skip).ok()
     }
 
-    fn try_start() -> Result<Self, Unavailable> {
+    /// The address of the one that `scripts/test` started for all tests.
+    pub(super) fn shared_from_environment() -> Option<String> {
+        std::env::var("ICECORE_TEST_KAFKA").ok()
+    }
+
+    pub(super) fn try_start() -> Result<Self, Unavailable> {
         let (supervised, facts) = Supervised::start(&["kafka"])?;
         Ok(Self {
             supervised: Mutex::new(supervised),

@@ -3,7 +3,7 @@
 //! The servers are started by `scripts/services`, which holds all that is known about them; here is what
 //! drives them. Two ways to have one:
 //!
-//! - [`shared_s3`], [`shared_hdfs`]: one server for the whole run (`scripts/test` starts it and gives its
+//! - [`shared_s3`], [`shared_hdfs`], [`shared_kafka`]: one server for the whole run (`scripts/test` starts it and gives its
 //!   address in the environment), or else one for this test binary. Use a [`fresh_prefix`], never kill it.
 //! - [`S3Server`], [`HdfsCluster`], [`kafka::KafkaBroker`]: your own, to be killed, paused and filled.
 //!
@@ -22,6 +22,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kafka::KafkaBroker;
 use parking_lot::Mutex;
 use supervised::Unavailable;
 
@@ -63,6 +64,24 @@ pub fn shared_hdfs() -> Option<&'static HdfsAddress> {
         .as_ref()
         .inspect_err(|why| why.skip())
         .ok()
+}
+
+/// What clients of the Kafka broker that all tests of this run share call `bootstrap.servers`.
+pub fn shared_kafka() -> Option<&'static str> {
+    static SHARED: OnceLock<Result<String, Unavailable>> = OnceLock::new();
+    static OWN: Mutex<Option<KafkaBroker>> = Mutex::new(None);
+    let start = || {
+        let broker = KafkaBroker::try_start()?;
+        let bootstrap = broker.bootstrap().to_owned();
+        *OWN.lock() = Some(broker);
+        Ok(bootstrap)
+    };
+    SHARED
+        .get_or_init(|| KafkaBroker::shared_from_environment().map_or_else(start, Ok))
+        .as_ref()
+        .inspect_err(|why| why.skip())
+        .ok()
+        .map(String::as_str)
 }
 
 /// `<test>-<something new>`, a folder or prefix that no other test, process or earlier run uses.

@@ -50,7 +50,9 @@ pub struct Orders {
 ///
 /// **The order that the cut rests on:** a process that sees [`Orders::epoch`] at `e + 1` finds the trigger of `e`, if it
 /// has one, in [`CheckpointControl::next_trigger`]. Every worker has every source, and no operator's frontier leaves `e`
-/// before the source of its own worker has left it, so no operator can miss a trigger.
+/// before the source of its own worker has left it, so no operator can miss a trigger. Likewise a process that sees
+/// [`Orders::is_closing`] finds the checkpoints that were complete before among the notifications: a sink commits what they
+/// closed before it ends.
 pub trait CheckpointControl: fmt::Debug + Send + Sync + 'static {
     /// What is to be done now.
     fn orders(&self) -> Orders;

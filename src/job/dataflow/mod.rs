@@ -25,6 +25,7 @@
 //! - Operators between keep no state and hold back no record beyond its epoch.
 
 mod board;
+mod commits;
 mod control;
 mod event_time;
 #[cfg(feature = "job")]
@@ -54,7 +55,7 @@ pub use local::LocalControl;
 pub use remote::RemoteControl;
 #[cfg(feature = "job")]
 pub use run::{AnyTask, DataflowOptions, Start, StateBackend, run_job_worker};
-pub use sink::{Committer, MAX_OUTPUTS_PER_COMMIT, Transaction, sink};
+pub use sink::{Committer, MAX_CHECKPOINTS_UNCOMMITTED, MAX_OUTPUTS_PER_COMMIT, Transaction, sink};
 pub use source::{MAX_EPOCHS_IN_FLIGHT, MAX_RECORDS_PER_EPOCH, Source, source};
 pub use stream::DataStream;
 pub use watermark::{END_OF_TIME_MS, NO_WATERMARK_MS};

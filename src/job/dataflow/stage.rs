@@ -9,6 +9,7 @@ use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Exchange;
 use timely::dataflow::operators::generic::{Operator as _, OutputBuilderSession};
 use timely::dataflow::operators::{Capability, Probe as _};
+use timely::scheduling::SyncActivator;
 
 use super::control::{CheckpointControl, Notification};
 use super::stream::{DataStream, Element};
@@ -22,6 +23,17 @@ use crate::task::CheckpointedTask;
 
 const BUILD: &str = "build a dataflow";
 
+/// How it is with what a stage does beside its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// There is nothing to do.
+    Idle,
+    /// It is under way; the operator must not end.
+    UnderWay,
+    /// It lags behind so far that no more records may be taken in until the stage wakes the operator.
+    TooFarBehind,
+}
+
 /// What a kind of stateful operator adds.
 pub(super) trait Stage: 'static {
     type Input: ExchangeData;
@@ -29,6 +41,14 @@ pub(super) trait Stage: 'static {
 
     /// Its state.
     fn task(&mut self) -> &mut dyn CheckpointedTask;
+
+    /// Gets what wakes the operator from any thread.
+    fn wake_by(&mut self, _waker: SyncActivator) {}
+
+    /// Goes on with what it does beside its records. Called whenever the operator is woken.
+    fn go_on(&mut self) -> Result<Beside> {
+        Ok(Beside::Idle)
+    }
 
     /// Takes a record in.
     fn record(&mut self, record: Self::Input, output: &mut Vec<Self::Output>) -> Result<()>;
@@ -87,7 +107,9 @@ pub(super) fn add_stage<'scope, S: Stage>(
         Exchange::new(owner),
         &name.clone(),
         move |capability, info| {
-            let seen = control.watch(scope.worker().sync_activator_for(info.address.to_vec()));
+            let waker = || scope.worker().sync_activator_for(info.address.to_vec());
+            let seen = control.watch(waker());
+            stage.wake_by(waker());
             let (output, waiting, frozen) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
             let watermarks = Watermarks::new(inputs, workers);
             let mut running = Running { stage, worker, workers, control, seen, output, waiting, watermarks, frozen };
@@ -157,7 +179,8 @@ impl<S: Stage> Running<S> {
         output: &mut Output<'_, S::Output>,
     ) -> Result<()> {
         self.hear()?;
-        let Some(held) = capability else { return Ok(()) };
+        let beside = self.stage.go_on()?;
+        let Some(held) = capability.as_mut().filter(|_| beside != Beside::TooFarBehind) else { return Ok(()) };
         while let Some((epoch, trigger)) = self.next_ended(*held.time()..frontier.unwrap_or(u64::MAX)) {
             held.downgrade(&epoch);
             self.run(held, output)?;
@@ -174,7 +197,9 @@ impl<S: Stage> Running<S> {
                 self.run(held, output)
             }
             None => {
-                *capability = None;
+                if beside == Beside::Idle {
+                    *capability = None;
+                }
                 Ok(())
             }
         }
