@@ -17,6 +17,7 @@ use clap::Parser;
 use icecore::{Error, Result};
 
 mod local_job;
+#[allow(unused_imports, reason = "the tests of the queries name their results")]
 mod queries;
 mod query_job;
 mod source;

@@ -2,6 +2,7 @@
 //! and other numbers of workers.
 
 #[path = "../../examples/nexmark_queries/local_job.rs"]
+#[allow(dead_code, reason = "some of it is for the queries")]
 mod local_job;
 mod support;
 

@@ -42,9 +42,9 @@ mod sink;
 mod source;
 mod stage;
 mod stream;
-mod watermark;
 #[cfg(feature = "job")]
 mod tasks;
+mod watermark;
 mod worker;
 
 pub use control::{CheckpointControl, MAX_REMEMBERED_NOTIFICATIONS, Notification, Orders};
