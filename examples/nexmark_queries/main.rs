@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use icecore::{Error, Result};
 
+#[allow(dead_code, reason = "the tests run on RocksDB, too")]
 mod local_job;
 #[allow(unused_imports, reason = "the tests of the queries name their results")]
 mod queries;

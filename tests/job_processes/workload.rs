@@ -132,6 +132,7 @@ impl Counting {
                 KeyContext::new(HeapTask::new(groups(), range, snapshotter, self.env.clone())?)
             }
         };
+        handle.note_restored();
         let counts = counts(&mut keys)?;
         let known = offsets(assignment.sources());
         let offsets = range.iter().map(|group| (group, known.get(&group).copied().unwrap_or(0))).collect();

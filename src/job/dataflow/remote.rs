@@ -143,6 +143,8 @@ impl CheckpointControl for RemoteControl {
     }
 
     fn note_turn(&self) {
+        // From the first turn on: building a dataflow may wait for systems outside.
+        self.handle.set_has_input(true);
         self.handle.step();
     }
 

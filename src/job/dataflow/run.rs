@@ -201,9 +201,9 @@ impl Workload for Dataflow {
             let opened = deployment.operators.iter().map(|operator| opening.task(operator));
             try_join_all(opened).await?.into_iter().collect()
         };
+        handle.note_restored();
         let (peers, timeout) = (deployment.peers.clone(), options.connect_timeout);
         let connected = env.blocking(move || mesh::connect(listener, &peers, pass, timeout)).await??;
-        handle.set_has_input(true);
         let start = Start { deployment, checkpoint, tasks };
         let removing = folder.remove_older(control.clone(), env.clone());
         let running = run_connected(connected, start, control, &env, build);

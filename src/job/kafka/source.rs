@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::cluster::{Deadline, KafkaCluster, Reader, partitions, reader};
 use super::failure::failed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::dataflow::Source;
+use crate::job::dataflow::{END_OF_TIME_MS, NO_WATERMARK_MS, Source};
 use crate::metadata::SourcePosition;
 
 const OPEN: &str = "open a Kafka source";
@@ -95,7 +95,8 @@ type Decode<R> = Box<dyn FnMut(KafkaRecord<'_>) -> Result<R>>;
 /// The partitions of a topic that one worker reads: those whose number, divided by that of workers, leaves the worker's own.
 /// Records of transactions come when those are committed, those of aborted ones never.
 ///
-/// Its splits are `<topic>-<partition>`; a position is the offset of the next record, in 8 bytes, little endian.
+/// Its splits are `<topic>-<partition>`; a position is the offset of the next record, in 8 bytes, little endian; of a source with
+/// event time ([`KafkaSource::with_event_time`]) followed by the greatest event time before it, in 8 bytes more.
 ///
 /// Partitions that a topic gets while a dataflow runs are not noticed; the next run begins at their earliest record. While
 /// no broker answers the source has no records; librdkafka tries again and says so in the log.
@@ -105,6 +106,13 @@ pub struct KafkaSource<R> {
     reader: Reader,
     partitions: BTreeMap<i32, Reading>,
     decode: Decode<R>,
+    event_time: Option<EventTime<R>>,
+}
+
+/// How event time follows from records.
+struct EventTime<R> {
+    of: Box<dyn Fn(&R) -> i64>,
+    out_of_order_ms: i64,
 }
 
 /// Where a partition stands.
@@ -114,9 +122,28 @@ struct Reading {
     next: i64,
     /// The offset before which it ends.
     end: i64,
+    /// The greatest event time before the next record, if that is known.
+    newest_ms: Option<i64>,
 }
 
 impl Reading {
+    fn position(self) -> Vec<u8> {
+        let mut position = self.next.to_le_bytes().to_vec();
+        position.extend(self.newest_ms.into_iter().flat_map(i64::to_le_bytes));
+        position
+    }
+
+    /// `None` if it is no position.
+    fn parse(position: &[u8]) -> Option<(i64, Option<i64>)> {
+        let (next, newest) = position.split_first_chunk()?;
+        let newest_ms = match newest {
+            [] => None,
+            newest => Some(i64::from_le_bytes(newest.try_into().ok()?)),
+        };
+        let next = i64::from_le_bytes(*next);
+        (next >= 0).then_some((next, newest_ms))
+    }
+
     fn has_ended(self) -> bool {
         self.next >= self.end
     }
@@ -144,8 +171,8 @@ impl<R> KafkaSource<R> {
         let (reader, deadline) =
             (reader(&options.cluster, &options.group, &settings(options))?, options.cluster.deadline());
         let (found, stood) = (partitions(&reader, topic, deadline)?, stood(name, topic, restored)?);
-        let named = stood.iter().flatten().chain(options.until.iter().flatten());
-        if let Some((missing, _)) = named.into_iter().find(|(partition, _)| !found.contains(partition)) {
+        let named = stood.iter().flat_map(Stood::keys).chain(options.until.iter().flat_map(BTreeMap::keys));
+        if let Some(missing) = named.into_iter().find(|partition| !found.contains(partition)) {
             return Err(gone(topic, *missing, "there is no such partition any more"));
         }
         let mut reading = BTreeMap::new();
@@ -158,13 +185,13 @@ impl<R> KafkaSource<R> {
                 },
             };
             let (first, last) = bounds(&reader, topic, partition, deadline)?;
-            let next = match (&stood, options.begin) {
-                (Some(stood), _) => stood.get(&partition).copied().unwrap_or(first),
-                (None, Begin::Earliest) => first,
-                (None, Begin::Latest) => last,
+            let (next, newest_ms) = match (&stood, options.begin) {
+                (Some(stood), _) => stood.get(&partition).copied().unwrap_or((first, None)),
+                (None, Begin::Earliest) => (first, None),
+                (None, Begin::Latest) => (last, None),
             };
             check_bounds(topic, partition, next..end, first..last)?;
-            reading.insert(partition, Reading { next, end });
+            reading.insert(partition, Reading { next, end, newest_ms });
         }
         let source = Self {
             name: name.to_owned(),
@@ -172,9 +199,19 @@ impl<R> KafkaSource<R> {
             reader,
             partitions: reading,
             decode: Box::new(decode),
+            event_time: None,
         };
         source.assign()?;
         Ok(source)
+    }
+
+    /// Gives the source event time: `of` says that of a record, in milliseconds, and within a partition a record comes at most
+    /// `out_of_order_ms` after a later one. So far behind the newest record of each partition is its watermark; the source's is the
+    /// least of its partitions'. One that has no records yet holds all back, one that has come to its end nobody.
+    #[must_use]
+    pub fn with_event_time(self, of: impl Fn(&R) -> i64 + 'static, out_of_order_ms: u32) -> Self {
+        let event_time = Some(EventTime { of: Box::new(of), out_of_order_ms: out_of_order_ms.into() });
+        Self { event_time, ..self }
     }
 
     fn assign(&self) -> Result<()> {
@@ -250,6 +287,9 @@ impl<R> KafkaSource<R> {
             timestamp_ms: message.timestamp().to_millis(),
         };
         let decoded = (self.decode)(record);
+        if let (Some(event_time), Ok(record)) = (&self.event_time, &decoded) {
+            reading.newest_ms = reading.newest_ms.max(Some((event_time.of)(record)));
+        }
         reading.next = offset.saturating_add(1);
         let ends = reading.has_ended();
         drop(message);
@@ -277,9 +317,19 @@ impl<R: Clone + 'static> Source for KafkaSource<R> {
         let position = |(partition, reading): (&i32, &Reading)| SourcePosition {
             source: self.name.clone(),
             split: self.split(*partition),
-            position: reading.next.to_le_bytes().to_vec(),
+            position: reading.position(),
         };
         self.partitions.iter().map(position).collect()
+    }
+
+    fn watermark_ms(&self) -> i64 {
+        let Some(EventTime { out_of_order_ms, .. }) = &self.event_time else { return NO_WATERMARK_MS };
+        let watermark_ms = |reading: &Reading| {
+            // What comes may be as old as this, and no older.
+            reading.newest_ms.map_or(NO_WATERMARK_MS, |newest| newest.saturating_sub(*out_of_order_ms).saturating_sub(1))
+        };
+        let open = self.partitions.values().filter(|reading| !reading.has_ended());
+        open.map(watermark_ms).min().unwrap_or(END_OF_TIME_MS)
     }
 }
 
@@ -309,8 +359,11 @@ fn bounds(reader: &Reader, topic: &str, partition: i32, deadline: Deadline) -> R
         .map_err(|error| failed("look at a partition", error).with_object(format!("{topic}-{partition}")))
 }
 
+/// The next offset of each partition, and the greatest event time before it.
+type Stood = BTreeMap<i32, (i64, Option<i64>)>;
+
 /// Where the partitions of a source stood, by the checkpoint. `None`: it knows nothing of the source.
-fn stood(name: &str, topic: &str, restored: &[SourcePosition]) -> Result<Option<BTreeMap<i32, i64>>> {
+fn stood(name: &str, topic: &str, restored: &[SourcePosition]) -> Result<Option<Stood>> {
     let mut all = BTreeMap::new();
     for SourcePosition { split, position, .. } in restored.iter().filter(|position| position.source == name) {
         let partition = split.strip_prefix(topic).and_then(|rest| rest.strip_prefix('-')?.parse().ok());
@@ -320,9 +373,8 @@ fn stood(name: &str, topic: &str, restored: &[SourcePosition]) -> Result<Option<
                 .with_object(split)
                 .with_advice("another topic is another source: give it a name of its own")
         })?;
-        let offset = position.as_slice().try_into().map(i64::from_le_bytes).ok().filter(|offset| *offset >= 0);
-        let offset = offset.ok_or_else(|| Error::corrupt(OPEN, split, "its position is no offset"))?;
-        all.insert(partition, offset);
+        let position = Reading::parse(position);
+        all.insert(partition, position.ok_or_else(|| Error::corrupt(OPEN, split, "its position is no offset"))?);
     }
     Ok((!all.is_empty()).then_some(all))
 }
@@ -391,7 +443,15 @@ mod tests {
     fn a_position_is_the_next_offset_in_eight_bytes_little_endian() {
         let restored = [position("a-b-3", &[1, 2, 0, 0, 0, 0, 0, 0]), position("a-b-0", &[0; 8])];
         let stood = stood("orders", "a-b", &restored).unwrap().unwrap();
-        assert_eq!(stood, BTreeMap::from([(3, 513), (0, 0)]));
+        assert_eq!(stood, BTreeMap::from([(3, (513, None)), (0, (0, None))]));
+    }
+
+    #[test]
+    fn a_position_with_event_time_is_read_as_it_was_written() {
+        for newest_ms in [None, Some(i64::MIN), Some(-1), Some(1_436_918_400_000)] {
+            let reading = Reading { next: 513, end: i64::MAX, newest_ms };
+            assert_eq!(Reading::parse(&reading.position()), Some((513, newest_ms)));
+        }
     }
 
     #[test]
@@ -405,7 +465,7 @@ mod tests {
             let error = stood("orders", "a", &[position(split, &[0; 8])]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{split}");
         }
-        for bytes in [&[0; 7][..], &[0; 9], &[0, 0, 0, 0, 0, 0, 0, 0x80]] {
+        for bytes in [&[0; 7][..], &[0; 9], &[0; 15], &[0; 17], &[0, 0, 0, 0, 0, 0, 0, 0x80]] {
             assert_eq!(stood("orders", "a", &[position("a-0", bytes)]).unwrap_err().kind(), ErrorKind::Corrupt);
         }
     }

@@ -77,21 +77,23 @@ pub(super) struct News {
 pub(super) struct Progress {
     steps: AtomicU64,
     has_input: AtomicBool,
+    has_restored: AtomicBool,
     news: watch::Sender<News>,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self { steps: AtomicU64::new(0), has_input: AtomicBool::new(false), news: watch::Sender::new(News::default()) }
+        let (has_input, has_restored) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { steps: AtomicU64::new(0), has_input, has_restored, news: watch::Sender::new(News::default()) }
     }
 
     pub(super) fn news(&self) -> watch::Receiver<News> {
         self.news.subscribe()
     }
 
-    /// Whether the workload has made no step: what it fails with is about what it restores.
-    pub(super) fn has_not_begun(&self) -> bool {
-        self.steps.load(Ordering::Relaxed) == 0
+    /// Whether the workload has still to restore: what it fails with may be about that.
+    pub(super) fn is_restoring(&self) -> bool {
+        !self.has_restored.load(Ordering::Relaxed)
     }
 
     /// Two numbers that need not be of one moment: a step between them is in the next heartbeat.
@@ -113,6 +115,11 @@ pub struct WorkerHandle {
 impl WorkerHandle {
     pub(super) fn new(layout: JobLayout, pass: Pass, client: Client, env: Env, progress: Arc<Progress>) -> Self {
         Self { layout, pass, client, env, progress }
+    }
+
+    /// The state is restored, and was verified: what fails from now on says nothing of the checkpoint.
+    pub fn note_restored(&self) {
+        self.progress.has_restored.store(true, Ordering::Relaxed);
     }
 
     /// The dataflow has made a step. Costs a nanosecond or two. A worker that has input and makes none for the heartbeat's

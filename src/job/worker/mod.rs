@@ -46,7 +46,7 @@ pub trait Workload: Send + 'static {
     ///
     /// # Errors
     /// It cannot go on: all workers are ended, and started again if the restart strategy allows it. Until the workload has
-    /// called [`WorkerHandle::step`], [`ErrorKind::Corrupt`] and [`ErrorKind::NotFound`] say that what was to be restored is
+    /// called [`WorkerHandle::note_restored`], [`ErrorKind::Corrupt`] and [`ErrorKind::NotFound`] say that what was to be restored is
     /// damaged.
     async fn run(self: Box<Self>, assignment: Assignment, orders: Orders, handle: WorkerHandle) -> Result<()>;
 }
@@ -145,7 +145,7 @@ pub async fn run(
         Ok(()) => Say::Finished,
         Err(error) => {
             let is_damage =
-                matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && progress.has_not_begun();
+                matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && progress.is_restoring();
             Say::Failed { why: error.to_string(), is_damage }
         }
     };
