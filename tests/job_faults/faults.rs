@@ -15,7 +15,7 @@ use crate::stage::{Kind, QUESTIONS, Stage};
 const FAULTS: u32 = 8;
 const FAULTS_LONG: u32 = 252;
 /// Events between two faults.
-const EVENTS: u64 = 600;
+const EVENTS: u64 = 1_500;
 const SIZES: [u32; 4] = [3, 1, 4, 2];
 
 #[derive(Clone, Copy, Debug)]

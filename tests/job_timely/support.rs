@@ -82,12 +82,14 @@ struct Numbers {
     limit: Arc<AtomicU64>,
     given: Arc<Vec<AtomicU64>>,
     fails_at: u64,
+    polls: Arc<AtomicU64>,
 }
 
 impl Source for Numbers {
     type Record = Number;
 
     fn poll(&mut self, max: usize, records: &mut Vec<Number>) -> Result<bool> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
         let end = self.end.min(self.limit.load(Ordering::SeqCst));
         for (split, next) in &mut self.splits {
             let share = max.min(BATCH) as u64 / u64::from(SPLITS);
@@ -181,6 +183,8 @@ pub struct Job {
     pub end: u64,
     /// How many of them are there yet.
     pub limit: Arc<AtomicU64>,
+    /// How often sources were asked for records.
+    pub polls: Arc<AtomicU64>,
     pub outside: Arc<Outside>,
     pub hook: Hook,
     /// The control that a worker's operators get.
@@ -255,6 +259,7 @@ impl Job {
             kind,
             end,
             limit: Arc::new(u64::MAX.into()),
+            polls: Arc::default(),
             outside: Arc::default(),
             hook: Arc::new(|_| Ok(())),
             control_of: Arc::new(|_, control| control),
@@ -344,9 +349,11 @@ impl Job {
         let (control, control_of) = (control.clone(), self.control_of.clone());
         let (given, outside, hook) = (given.clone(), self.outside.clone(), self.hook.clone());
         let (end, limit, fails_at) = (self.end, self.limit.clone(), self.source_fails_at);
+        let polls = self.polls.clone();
         timely::execute(config, move |worker| {
             let Start { tasks, splits } = starts.lock()[worker.index()].take().unwrap();
-            let numbers = Numbers { splits, end, limit: limit.clone(), given: given.clone(), fails_at };
+            let numbers =
+                Numbers { splits, end, limit: limit.clone(), given: given.clone(), fails_at, polls: polls.clone() };
             let (outlet, hook) = (Outlet(outside.clone()), hook.clone());
             run_worker(worker, control_of(worker.index(), control.clone()), |scope, checkpoints| {
                 build(scope, checkpoints, numbers, tasks, hook, outlet, restored)

@@ -37,3 +37,16 @@ fn a_source_waits_for_an_operator_that_stands_still() {
         until(|| life.given() > 2 * bound).await;
     });
 }
+
+#[test]
+fn a_source_without_records_is_asked_now_and_then_and_its_worker_sleeps_meanwhile() {
+    let job = Job::new(Kind::Heap, MORE_THAN_MAY_BE);
+    job.limit.store(0, Ordering::SeqCst);
+    job.live(2, async |_| {
+        let before = job.polls.load(Ordering::SeqCst);
+        tokio::time::sleep(10 * A_WHILE).await;
+        let polls = job.polls.load(Ordering::SeqCst) - before;
+        // Each 10 ms by each of two workers; a worker that never sleeps asks a thousand times as often.
+        assert!((1..10_000).contains(&polls), "asked {polls} times");
+    });
+}

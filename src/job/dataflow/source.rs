@@ -71,7 +71,7 @@ pub fn source<'scope, S: Source>(
     let mut giving = Giving { source, checkpoints, name: name_of, worker, given, has_more, said_ms };
     let build = move |capability, info: OperatorInfo| {
         giving.checkpoints.control.watch(scope.worker().sync_activator_for(info.address.to_vec()));
-        let activator = scope.activator_for(info.address);
+        let sleeper = giving.checkpoints.add_sleeper(scope.activator_for(info.address));
         let (mut capability, mut records) = (Some(capability), Vec::new());
         move |output: &mut OutputBuilderSession<'_, u64, ElementBuilder<S::Record>>| {
             let pause = giving.step(&mut capability, &mut records);
@@ -82,7 +82,7 @@ pub fn source<'scope, S: Source>(
                     let said = to_all(watermark_ms, worker as u32, workers as u32);
                     session.give_iterator(said.map(Element::Watermark));
                 }
-                giving.checkpoints.sleep(&activator, pause);
+                giving.checkpoints.sleep(sleeper, pause);
             }
         }
     };

@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use timely::dataflow::{ProbeHandle, Scope};
 use timely::scheduling::Activator;
@@ -17,19 +17,25 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often a worker that is told nothing looks whether the job has failed: a worker that died tells nobody.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// An operator, and until when it sleeps.
+struct Sleeper {
+    operator: Activator,
+    until: Option<Instant>,
+}
+
 /// What the sources and stateful operators of one dataflow on one worker share. [`run_worker`] makes it.
 #[derive(Clone)]
 pub struct Checkpoints {
     pub(super) control: Arc<dyn CheckpointControl>,
     /// How far the slowest of the stateful operators is: sources wait for that.
     pub(super) probe: ProbeHandle<u64>,
-    /// Operators to be activated again, and how long that may take. Each at most once a step.
-    asleep: Rc<RefCell<Vec<(Activator, Duration)>>>,
+    /// The operators that want to be activated again by themselves.
+    sleepers: Rc<RefCell<Vec<Sleeper>>>,
 }
 
 impl Checkpoints {
     fn new(control: Arc<dyn CheckpointControl>) -> Self {
-        Self { control, probe: ProbeHandle::new(), asleep: Rc::default() }
+        Self { control, probe: ProbeHandle::new(), sleepers: Rc::default() }
     }
 
     /// Through which operators learn of checkpoints.
@@ -37,21 +43,41 @@ impl Checkpoints {
         &self.control
     }
 
-    /// Has an operator activated again after `pause`, or earlier if the worker has other work. Not timely's own
+    /// An operator that will sleep. Returns its number, for [`Self::sleep`].
+    pub(super) fn add_sleeper(&self, operator: Activator) -> usize {
+        let mut sleepers = self.sleepers.borrow_mut();
+        sleepers.push(Sleeper { operator, until: None });
+        sleepers.len() - 1
+    }
+
+    /// Has an operator activated again after `pause`, unless it asks for another one before. Not timely's own
     /// `activate_after`: an operator that others wake, too, would have one more timer each time, for ever.
-    pub(super) fn sleep(&self, operator: &Activator, pause: Duration) {
-        if pause.is_zero() {
-            operator.activate();
-        } else {
-            self.asleep.borrow_mut().push((operator.clone(), pause));
+    pub(super) fn sleep(&self, sleeper: usize, pause: Duration) {
+        if let Some(sleeper) = self.sleepers.borrow_mut().get_mut(sleeper) {
+            if pause.is_zero() {
+                sleeper.until = None;
+                sleeper.operator.activate();
+            } else {
+                sleeper.until = Some(Instant::now() + pause);
+            }
         }
     }
 
     /// One step of the worker, or a pause if there is nothing to do.
     fn step(&self, worker: &mut Worker) {
-        let pause = self.asleep.borrow().iter().map(|(_, pause)| *pause).min();
-        worker.step_or_park(Some(pause.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)));
-        self.asleep.borrow_mut().drain(..).for_each(|(operator, _)| operator.activate());
+        let now = Instant::now();
+        let mut pause = LOOK_EVERY;
+        for sleeper in self.sleepers.borrow_mut().iter_mut() {
+            match sleeper.until {
+                Some(until) if until <= now => {
+                    sleeper.until = None;
+                    sleeper.operator.activate();
+                }
+                Some(until) => pause = pause.min(until - now),
+                None => {}
+            }
+        }
+        worker.step_or_park(Some(pause));
     }
 }
 

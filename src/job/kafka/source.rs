@@ -326,7 +326,9 @@ impl<R: Clone + 'static> Source for KafkaSource<R> {
         let Some(EventTime { out_of_order_ms, .. }) = &self.event_time else { return NO_WATERMARK_MS };
         let watermark_ms = |reading: &Reading| {
             // What comes may be as old as this, and no older.
-            reading.newest_ms.map_or(NO_WATERMARK_MS, |newest| newest.saturating_sub(*out_of_order_ms).saturating_sub(1))
+            reading
+                .newest_ms
+                .map_or(NO_WATERMARK_MS, |newest| newest.saturating_sub(*out_of_order_ms).saturating_sub(1))
         };
         let open = self.partitions.values().filter(|reading| !reading.has_ended());
         open.map(watermark_ms).min().unwrap_or(END_OF_TIME_MS)

@@ -144,8 +144,7 @@ pub async fn run(
     let report = match &done {
         Ok(()) => Say::Finished,
         Err(error) => {
-            let is_damage =
-                matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && progress.is_restoring();
+            let is_damage = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && progress.is_restoring();
             Say::Failed { why: error.to_string(), is_damage }
         }
     };
