@@ -117,7 +117,7 @@ pub const LATE_EVERY: u64 = 500;
 
 /// In order, but now and then one is late by three windows.
 pub fn sometimes_late(split: u64, position: u64) -> i64 {
-    let is_late = position > 0 && position % LATE_EVERY == 0;
+    let is_late = position > 0 && position.is_multiple_of(LATE_EVERY);
     ascending(split, position) - if is_late { 3 * WINDOW_MS } else { 0 }
 }
 

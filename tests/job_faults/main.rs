@@ -11,7 +11,6 @@ mod queries;
 #[allow(dead_code, reason = "three of the queries are run here")]
 mod reference;
 #[path = "../services/mod.rs"]
-#[allow(dead_code, reason = "some of it is for other tests")]
 mod services;
 #[path = "../../examples/nexmark_queries/source.rs"]
 #[allow(dead_code, reason = "the events alone are needed")]
