@@ -119,9 +119,12 @@ fn a_worker_without_splits_and_one_with_drained_ones_hold_nobody_back() {
 fn a_reading_that_was_late_is_late_after_a_restore_too() {
     let (job, _folder) = job(vec![Readings::new("left", 1, END, 0, sometimes_late)]);
     for (life, workers) in [1, 3, 2, 1, 4].into_iter().enumerate() {
-        job.dataflow().limit(LATE_EVERY * (life as u64 + 1));
+        let limit = LATE_EVERY * (life as u64 + 1);
+        job.dataflow().limit(limit);
+        let complete_ms = job.dataflow().sources[0].last_complete_end_ms(0, limit);
         job.live(workers, async |life| {
-            until(life, || job.dataflow().are_given()).await?;
+            // Until then the next late reading is none: another worker may have said nothing yet.
+            until(life, || job.dataflow().seen.last_window_end_ms.load(Ordering::SeqCst) >= complete_ms).await?;
             life.checkpoint().await
         })
         .unwrap();
