@@ -20,6 +20,8 @@ pub mod manager;
 mod processes;
 pub mod restart;
 pub mod run;
+#[cfg(any(feature = "job", feature = "timely"))]
+mod splits;
 #[cfg(feature = "job")]
 pub mod wire;
 #[cfg(feature = "job")]

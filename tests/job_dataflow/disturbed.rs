@@ -3,7 +3,8 @@
 use icecore::job::Ending;
 
 use crate::dataflow::assert_exact;
-use crate::job::{Job, Settings, Turn, eventually, ms, signal};
+use crate::job::{Job, Settings, Turn, eventually, ms};
+use crate::job_process::signal;
 
 /// Long enough for what the tests do to it.
 const END: u64 = 24_000;

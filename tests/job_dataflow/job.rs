@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::dataflow::{self, KEY_GROUPS, Rate};
+use crate::job_process::{ManagerProcess, runtime};
 
 /// Far longer than anything here takes on a busy machine.
 pub const NEVER: Duration = Duration::from_secs(600);
@@ -199,17 +200,6 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: imp
     }
 }
 
-pub fn signal(process: u32, name: &str) {
-    // One that has ended meanwhile cannot be told anything.
-    let _ = Command::new("kill").args([format!("-{name}"), process.to_string()]).stderr(Stdio::null()).status();
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    #[cfg(feature = "cli")]
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
 /// What a worker's process does.
 pub fn be_a_worker() {
     let Some(settings) = Settings::of_this_process() else { return };
@@ -252,32 +242,6 @@ pub fn be_a_manager() {
     });
 }
 
-/// A manager that is a process.
-pub struct ManagerProcess(Child);
-
-impl ManagerProcess {
-    pub fn start(settings: &Settings) -> Self {
-        Self(settings.child("child_that_is_a_manager").spawn().unwrap())
-    }
-
-    pub fn id(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// Whether it came to its end in good order; `None` while it runs.
-    pub fn ended(&mut self) -> Option<bool> {
-        self.0.try_wait().unwrap().map(|status| status.success())
-    }
-
-    pub fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for ManagerProcess {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+pub fn start_manager(settings: &Settings) -> ManagerProcess {
+    ManagerProcess::start(settings.child("child_that_is_a_manager"))
 }

@@ -6,8 +6,12 @@ mod dataflow;
 mod disturbed;
 mod endings;
 mod job;
+#[path = "../support/job_process.rs"]
+mod job_process;
 mod managers;
 mod restores;
+#[path = "../support/test_store.rs"]
+mod test_store;
 
 #[test]
 #[ignore = "run by the other tests, in processes of its own"]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::dataflow::{assert_exact, committed};
-use crate::job::{ManagerProcess, Settings, Turn, eventually, ms, signal};
+use crate::job::{Settings, Turn, eventually, ms, start_manager};
 
 /// Waits until more came out than there was.
 async fn more_comes_out(settings: &Settings) {
@@ -15,11 +15,11 @@ async fn more_comes_out(settings: &Settings) {
 async fn a_killed_manager_s_successor_takes_the_job_over_and_each_output_comes_out_once() {
     let folder = Turn::come().await;
     let settings = Settings { is_rocksdb: true, ..Settings::new(folder.path(), 10_000, 2_000) };
-    let mut manager = ManagerProcess::start(&settings);
+    let mut manager = start_manager(&settings);
     for _ in 0..2 {
         more_comes_out(&settings).await;
         manager.kill();
-        manager = ManagerProcess::start(&settings);
+        manager = start_manager(&settings);
     }
     more_comes_out(&settings).await;
     fs::write(settings.root.join("workers"), "3").unwrap();
@@ -36,13 +36,13 @@ async fn a_killed_manager_s_successor_takes_the_job_over_and_each_output_comes_o
 async fn a_stopped_manager_that_goes_on_beside_its_successor_changes_nothing() {
     let folder = Turn::come().await;
     let settings = Settings { heartbeat_timeout_ms: 3_000, ..Settings::new(folder.path(), 24_000, 4_000) };
-    let mut first = ManagerProcess::start(&settings);
+    let mut first = start_manager(&settings);
     more_comes_out(&settings).await;
-    signal(first.id(), "STOP");
-    let mut second = ManagerProcess::start(&settings);
+    first.signal("STOP");
+    let mut second = start_manager(&settings);
     more_comes_out(&settings).await;
     tokio::time::sleep(ms(500)).await;
-    signal(first.id(), "CONT");
+    first.signal("CONT");
     eventually("the end of the first manager", || {
         let ended = first.ended();
         async move { ended == Some(false) }

@@ -1,37 +1,32 @@
 //! What is restored: a chosen checkpoint, and what happens if it is damaged.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use icecore::job::{Ending, Phase};
 use icecore::layout::JobId;
 use icecore::layout::JobLayout;
-use icecore::store::StorePath;
+use icecore::store::StoreRef;
 
 use crate::dataflow::{committed, expected};
-use crate::job::{Job, Settings, Turn, eventually, signal};
+use crate::job::{Job, Settings, Turn, eventually};
+use crate::job_process::signal;
+use crate::test_store::{Damage, damage};
 
 /// Flips a byte of one object that only the newest checkpoint references: in the file of the operator's state.
 async fn damage_newest(job: &Job, settings: &Settings) {
     let latest = job.manager.coordinator().latest().await.unwrap().unwrap();
     let view = job.manager.coordinator().view();
     let objects: Vec<_> = view.references(&latest.metadata).collect();
-    let file = |path: &StorePath| settings.root.join("store").join(path.as_str());
-    let is_own = |path: &&StorePath| {
-        view.referenced_by(path).count() == 1 && fs::metadata(file(path)).is_ok_and(|file| file.len() > 0)
-    };
-    flip(&file(objects.iter().find(is_own).expect("nothing is the newest one's alone")));
-}
-
-fn flip(path: &Path) {
-    let mut bytes = fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    let mut permissions = fs::metadata(path).unwrap().permissions();
-    #[allow(clippy::permissions_set_readonly_false)]
-    permissions.set_readonly(false);
-    fs::set_permissions(path, permissions).unwrap();
-    fs::write(path, bytes).unwrap();
+    let store: StoreRef = settings.store();
+    for object in &objects {
+        let is_own = view.referenced_by(object).count() == 1;
+        if is_own && store.stat(object).await.unwrap().size_bytes > 0 {
+            damage(&store, object, Damage::FlippedByte).await;
+            return;
+        }
+    }
+    panic!("nothing is the newest one's alone");
 }
 
 /// A job that has completed some checkpoints, the newest of which is damaged, and that is over.

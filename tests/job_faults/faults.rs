@@ -7,7 +7,8 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::processes::{ManagerProcess, signal};
+use crate::job_process::signal;
+use crate::processes::start_manager;
 use crate::services::kafka::KafkaBroker;
 use crate::stage::{Kind, QUESTIONS, Stage};
 
@@ -57,12 +58,12 @@ impl Stage<'_> {
             }
             Fault::KillManager => {
                 self.manager.kill();
-                self.manager = ManagerProcess::start(&self.settings);
+                self.manager = start_manager(&self.settings);
             }
             Fault::StopManager => {
                 // Its successor takes the job over; then it goes on, and has to find out that it is out.
                 self.manager.signal("STOP");
-                let stopped = std::mem::replace(&mut self.manager, ManagerProcess::start(&self.settings));
+                let stopped = std::mem::replace(&mut self.manager, start_manager(&self.settings));
                 self.moves_on().await;
                 stopped.signal("CONT");
                 tokio::time::sleep(Duration::from_millis(dice.random_range(0..1_000))).await;

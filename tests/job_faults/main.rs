@@ -1,6 +1,8 @@
 //! Kafka, NEXMark, Kafka, in several processes, and everything that can die dies: workers, the manager, the broker. What a
 //! `read_committed` consumer sees is compared record by record with what a single thread computes from the same events.
 
+#[path = "../support/job_process.rs"]
+mod job_process;
 #[path = "../job_kafka/kafka.rs"]
 #[allow(dead_code, reason = "some of it is for other tests")]
 mod kafka;

@@ -1,7 +1,7 @@
 //! The processes of a job: a manager, and its workers.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use icecore::layout::JobId;
 use icecore::store::{StoreAddress, StoreOptions, StoreRef};
 use serde::{Deserialize, Serialize};
 
+use crate::job_process::{ManagerProcess, runtime};
 use crate::pipeline::Question;
 
 const CHILD_VARIABLE: &str = "ICECORE_TEST_FAULTS";
@@ -91,12 +92,6 @@ impl Settings {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    #[cfg(feature = "cli")]
-    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
-}
-
 /// What a worker's process does.
 pub fn be_a_worker() {
     let Some(settings) = Settings::of_this_process() else { return };
@@ -147,57 +142,6 @@ fn take(wish: &Path) -> Option<String> {
     Some(text)
 }
 
-/// A manager that is a process.
-pub struct ManagerProcess(Child);
-
-impl ManagerProcess {
-    pub fn start(settings: &Settings) -> Self {
-        Self(settings.child("child_that_is_a_manager").spawn().unwrap())
-    }
-
-    /// Whether it came to its end in good order; `None` while it runs.
-    pub fn ended(&mut self) -> Option<bool> {
-        self.0.try_wait().unwrap().map(|status| status.success())
-    }
-
-    pub fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    pub fn signal(&self, name: &str) {
-        signal(self.0.id(), name);
-    }
-
-    /// The processes that it has started and that live.
-    pub fn workers(&self) -> Vec<u32> {
-        let own = self.0.id();
-        let mut workers: Vec<u32> = std::fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|process| parent_of(*process) == Some(own))
-            .collect();
-        workers.sort_unstable();
-        workers
-    }
-}
-
-impl Drop for ManagerProcess {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The parent of a process that is no zombie.
-fn parent_of(process: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?;
-    (state != "Z").then(|| fields.next()?.parse().ok()).flatten()
-}
-
-pub fn signal(process: u32, name: &str) {
-    // One that has ended meanwhile cannot be told anything.
-    let _ = Command::new("kill").args([format!("-{name}"), process.to_string()]).stderr(Stdio::null()).status();
+pub fn start_manager(settings: &Settings) -> ManagerProcess {
+    ManagerProcess::start(settings.child("child_that_is_a_manager"))
 }

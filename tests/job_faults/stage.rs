@@ -7,9 +7,10 @@ use icecore::ownership::JobView;
 use nexmark::event::Event;
 use tempfile::TempDir;
 
+use crate::job_process::ManagerProcess;
 use crate::kafka::Topic;
 use crate::pipeline::Question;
-use crate::processes::{JOB, ManagerProcess, Settings};
+use crate::processes::{JOB, Settings, start_manager};
 use crate::queries::Query as _;
 use crate::services;
 use crate::services::kafka::KafkaBroker;
@@ -71,7 +72,7 @@ impl<'a> Stage<'a> {
             results: results.name.clone(),
             workers,
         };
-        let manager = ManagerProcess::start(&settings);
+        let manager = start_manager(&settings);
         Some(Self { broker, settings, manager, events, results, given: 0, _folder: folder })
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::control::{MAX_REMEMBERED_NOTIFICATIONS, Notification, Orders};
 use crate::coordinator::MAX_CONCURRENT_CHECKPOINTS;
 use crate::error::{Error, Result};
+use crate::job::splits;
 use crate::layout::CheckpointId;
 use crate::metadata::{CheckpointKind, SourcePosition};
 use crate::snapshot::Trigger;
@@ -230,12 +231,8 @@ impl State {
         let mut outcome = Ok(());
         for checkpoint in &checkpoints {
             let all = self.positions.entry(*checkpoint).or_default();
-            let is_known =
-                |new: &SourcePosition| all.iter().any(|old| (&old.source, &old.split) == (&new.source, &new.split));
-            if positions.iter().any(is_known) {
-                let message = "two workers, or two sources of one name, gave records of the same split";
-                outcome = Err(Error::invalid("note where sources stand", message).with_object(checkpoint));
-            }
+            let added = splits::check_new(all.iter(), positions, |_| checkpoint.to_string());
+            outcome = added.and(outcome);
             all.extend_from_slice(positions);
         }
         (checkpoints, outcome)

@@ -89,11 +89,7 @@ impl Manager {
                     None => self.coordinator.trigger(CheckpointKind::Incremental),
                 };
                 match trigger {
-                    Ok(trigger) => {
-                        let checkpoint = trigger.checkpoint;
-                        self.hand_out(trigger)?;
-                        *step = Step::Begun(checkpoint);
-                    }
+                    Ok(trigger) => *step = Step::Begun(self.hand_out(trigger)?),
                     // Another one is in flight.
                     Err(error) if error.kind() == ErrorKind::LimitExceeded => {}
                     Err(error) => return Err(error),
@@ -121,10 +117,7 @@ impl Manager {
         let checkpoint = {
             let _gate = self.gate.read().await;
             self.check_running()?;
-            let trigger = self.coordinator.trigger_savepoint(path).await?;
-            let checkpoint = trigger.checkpoint;
-            self.hand_out(trigger)?;
-            checkpoint
+            self.hand_out(self.coordinator.trigger_savepoint(path).await?)?
         };
         self.outcome_of(checkpoint).await
     }

@@ -43,6 +43,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointId, JobId};
 use crate::metadata::CheckpointKind;
+use crate::snapshot::Trigger;
 use crate::store::StoreRef;
 
 pub use desk::MAX_WAITING_MESSAGES;
@@ -173,17 +174,16 @@ impl Manager {
         // No generation begins meanwhile, so the trigger goes to the workers that it is for, or to none.
         let _gate = self.gate.read().await;
         self.check_running()?;
-        let trigger = self.coordinator.trigger(kind)?;
-        let checkpoint = trigger.checkpoint;
-        self.hand_out(trigger)?;
-        Ok(checkpoint)
+        self.hand_out(self.coordinator.trigger(kind)?)
     }
 
-    fn hand_out(&self, trigger: crate::snapshot::Trigger) -> Result<()> {
+    /// Hands a trigger to every worker, or aborts its checkpoint. Returns that.
+    fn hand_out(&self, trigger: Trigger) -> Result<CheckpointId> {
         let checkpoint = trigger.checkpoint;
         self.desk.hand_out(trigger).inspect_err(|error| {
             self.coordinator.abort(checkpoint, error.message());
-        })
+        })?;
+        Ok(checkpoint)
     }
 
     fn check_running(&self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The manager's side of the calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::session::Seat;
 use crate::coordinator::{CheckpointListener, Coordinator};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::splits;
 use crate::job::wire::answers::{Acknowledgement, Decline};
 use crate::job::wire::rpc::{Calls, Told, from_status};
 use crate::job::wire::upload::{EndUpload, Place, Placed};
@@ -41,12 +42,8 @@ impl Positions {
         let mut known = self.0.lock();
         let subtasks = known.entry(handle.checkpoint).or_default();
         let others = subtasks.iter().filter(|(subtask, _)| **subtask != handle.subtask);
-        let splits: BTreeSet<_> = others.flat_map(|(_, known)| known).map(split).collect();
-        if let Some(twice) = sources.iter().find(|source| splits.contains(&split(source))) {
-            let message = "two workers, or two sources of one name, gave records of the same split";
-            return Err(Error::invalid("note where sources stand", message)
-                .with_object(format!("split {} of {}", twice.split, twice.source)));
-        }
+        let known = others.flat_map(|(_, known)| known);
+        splits::check_new(known, &sources, |twice| format!("split {} of {}", twice.split, twice.source))?;
         subtasks.entry(handle.subtask.clone()).or_insert(sources);
         coordinator.set_source_positions(handle.checkpoint, subtasks.values().flatten().cloned().collect());
         Ok(())
@@ -61,10 +58,6 @@ impl Positions {
     pub(super) fn clear(&self) {
         self.0.lock().clear();
     }
-}
-
-fn split(position: &SourcePosition) -> (&str, &str) {
-    (&position.source, &position.split)
 }
 
 /// Tells the workers what became of each checkpoint.
