@@ -4,10 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nexmark::event::{Auction, Event, Person};
 
-use crate::queries::{
-    AuctionDay, Bid, CategoryAverage, DAY_MS, ExpandedBid, HighestBid, HotItem, LastBid, LocalItem, NewSeller, RANKS,
-    RANKS_FROM, RECENT_AUCTIONS, SESSION_GAP_MS, SLIDE_MS, SellerAverage, Session, TopBid, WINDOW_MS, WinningBid,
-};
+use crate::queries::q3_local_items::LocalItem;
+use crate::queries::q4_category_averages::CategoryAverage;
+use crate::queries::q5_hot_items::HotItem;
+use crate::queries::q6_seller_averages::{RECENT_AUCTIONS, SellerAverage};
+use crate::queries::q7_highest_bids::HighestBid;
+use crate::queries::q8_new_sellers::NewSeller;
+use crate::queries::q9_winning_bids::WinningBid;
+use crate::queries::q11_sessions::{SESSION_GAP_MS, Session};
+use crate::queries::q17_auction_statistics::{AuctionDay, DAY_MS, RANKS_FROM};
+use crate::queries::q18_last_bids::LastBid;
+use crate::queries::q19_top_bids::{RANKS, TopBid};
+use crate::queries::q20_expanded_bids::ExpandedBid;
+use crate::queries::records::Bid;
+use crate::queries::window::{SLIDE_MS, WINDOW_MS};
 
 fn bids(events: &[Event]) -> impl Iterator<Item = Bid> {
     events.iter().filter_map(|event| match event {
