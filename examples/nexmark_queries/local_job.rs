@@ -83,12 +83,6 @@ impl Life {
         self.control.checkpoint(CheckpointKind::Incremental).await
     }
 
-    /// Ends all workers where they stand.
-    pub fn crash(&self) {
-        self.control.cancel("this is the crash");
-        self.join().ok();
-    }
-
     /// To the end of all splits. Returns the last checkpoint.
     pub async fn finish(&self) -> Result<CheckpointId> {
         let last = self.control.finish().await?;
@@ -101,6 +95,14 @@ impl Life {
         let ended = self.workers.lock().take().map(WorkerGuards::join).unwrap_or_default();
         let panicked = |message| Error::new(ErrorKind::Internal, "run a worker", message);
         ended.into_iter().try_for_each(|worker| worker.map_err(panicked))
+    }
+}
+
+/// Ends all workers where they stand, a script that panics, too: they would be waited for, and never end.
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.control.cancel("this is the crash");
+        self.join().ok();
     }
 }
 
@@ -121,9 +123,7 @@ impl<D: Dataflow> LocalJob<D> {
         let runtime = runtime.map_err(|error| Error::io("start a life", "threads", error))?;
         let result = runtime.block_on(async {
             let life = self.start(workers).await?;
-            let result = script(&life).await;
-            life.crash();
-            result
+            script(&life).await
         });
         runtime.shutdown_background();
         result
