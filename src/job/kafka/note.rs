@@ -19,6 +19,11 @@ use crate::job::dataflow::Transaction;
 use crate::layout::CheckpointId;
 
 const READ: &str = "read what a Kafka sink has committed";
+/// Brokers hold an answer back for as long as a transaction on it is neither committed nor aborted. Its producer is fenced by
+/// then, so brokers end it by themselves, unless they have lost its marker (Kafka 4.4 does, when the only replica of a
+/// partition crashes before it has been written).
+const UNDECIDED: &str = "either the brokers are overloaded, or they hold a transaction of this sink undecided for ever: \
+    `kafka-transactions.sh find-hanging` lists those";
 const VERSION: &str = "icecore/1";
 /// Where the offset is. Every topic has this partition.
 const PARTITION: i32 = 0;
@@ -87,7 +92,8 @@ pub(super) fn read(reader: &Reader, topic: &str, deadline: Deadline) -> Result<O
         };
         let is_passing = error.rdkafka_error_code().is_some_and(|code| kind_of(code) == ErrorKind::Temporary);
         if !is_passing || !deadline.pause() {
-            return Err(failed(READ, error).with_object(topic));
+            let failure = failed(READ, error).with_object(topic);
+            return Err(if is_passing { failure.with_advice(UNDECIDED) } else { failure });
         }
     }
 }
