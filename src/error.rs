@@ -54,6 +54,34 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 19] = [
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::PermissionDenied,
+        Self::StorageFull,
+        Self::RateLimited,
+        Self::Temporary,
+        Self::Unreachable,
+        Self::Corrupt,
+        Self::Unsupported,
+        Self::InvalidInput,
+        Self::LimitExceeded,
+        Self::Fenced,
+        Self::OutcomeUnknown,
+        Self::SchemaMismatch,
+        Self::Blocked,
+        Self::Changed,
+        Self::Cancelled,
+        Self::Io,
+        Self::Internal,
+    ];
+
+    /// The kind of a name that [`Self::as_str`] gave.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// The kind's stable name, as `--json` output prints it.
     pub fn as_str(self) -> &'static str {
         match self {

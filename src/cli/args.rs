@@ -101,6 +101,9 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Copy checkpoints of a job, or a savepoint, to another store: what that lacks, verified, restartable
     Copy(CopyArgs),
+    /// Run a job of workers that take checkpoints, and ask a running one
+    #[cfg(feature = "job")]
+    Job(super::job::JobArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -16,6 +16,8 @@ mod diff;
 mod du;
 mod exit;
 mod export;
+#[cfg(feature = "job")]
+mod job;
 mod list;
 mod output;
 mod owner;
@@ -127,6 +129,8 @@ async fn perform(cli: Cli, output: Output) -> Result<Done> {
             Command::Gc(args) => change::gc(&place, args).await,
             Command::Export(args) => export::run(&place, args).await,
             Command::Copy(args) => copy::run(&place, args).await,
+            #[cfg(feature = "job")]
+            Command::Job(args) => job::run(&place, args).await,
             Command::Completions { .. } => Err(Error::new(ErrorKind::Internal, "run", "completions were printed")),
         }
     };

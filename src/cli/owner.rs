@@ -153,7 +153,7 @@ async fn claim(place: &Place, job: &Job, claimant: Claimant) -> Result<Coordinat
         timeout: CHECKPOINT_TIMEOUT,
         tolerable_failures: claimant.tolerable_failures,
         retention: claimant.retention.unwrap_or(KEEP_ALL),
-        holder: holder(),
+        holder: holder("icecore command"),
         ..CoordinatorOptions::default()
     };
     let (store, id) = (job.store.clone(), job.layout.job().clone());
@@ -222,7 +222,7 @@ async fn describe(job: &Job, owner: Epoch) -> String {
     }
 }
 
-async fn read_claim(job: &Job, owner: Epoch) -> Result<Claim> {
+pub(super) async fn read_claim(job: &Job, owner: Epoch) -> Result<Claim> {
     let path = job.layout.claim(owner)?;
     let size_bytes = job.store.stat(&path).await?.size_bytes;
     if size_bytes > Claim::FORMAT.max_object_bytes() {
@@ -231,10 +231,10 @@ async fn read_claim(job: &Job, owner: Epoch) -> Result<Claim> {
     Claim::decode(&job.store.read(&path, 0..size_bytes).await?)
 }
 
-/// What this process calls itself in its claim.
-fn holder() -> String {
+/// What this process calls itself in its claim, `what` being what it does.
+pub(super) fn holder(what: &str) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     let host = if host.is_empty() { "an unknown host" } else { host };
-    format!("icecore command, process {} on {host}", std::process::id())
+    format!("{what}, process {} on {host}", std::process::id())
 }

@@ -80,7 +80,7 @@ impl Place {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if none or nonsense was named; [`ErrorKind::Unsupported`] for a
     /// kind of store that this build lacks; as [`crate::store::Store::probe`].
-    async fn store(&self) -> Result<StoreRef> {
+    pub(super) async fn store(&self) -> Result<StoreRef> {
         let named = self.store.as_deref().ok_or_else(|| {
             Error::invalid("open the store", "no store was named")
                 .with_advice("give --store PATH-OR-URL, or set ICECORE_STORE")

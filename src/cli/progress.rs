@@ -10,6 +10,38 @@ use crate::transfer::Progress;
 /// How often the bar is drawn anew although nothing happened, in milliseconds.
 const TICK_MS: u64 = 200;
 
+/// Says that something goes on of which nobody knows how far it is, and for how long it has.
+#[cfg(feature = "job")]
+#[derive(Debug)]
+pub(super) struct Spinner(ProgressBar);
+
+#[cfg(feature = "job")]
+impl Spinner {
+    pub(super) fn new(output: Output, what: &'static str) -> Self {
+        let spinner = if output.wants_progress() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+            spinner.set_style(style);
+        }
+        spinner.set_message(what);
+        if !spinner.is_hidden() {
+            spinner.enable_steady_tick(Duration::from_millis(TICK_MS));
+        }
+        Self(spinner)
+    }
+
+    /// Takes it away.
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(feature = "job")]
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 /// Files and bytes of one piece of long work.
 #[derive(Debug)]
 pub(super) struct Bar {

@@ -44,6 +44,11 @@ impl Leftovers {
         }
     }
 
+    /// Objects that nothing references and whose deletion is not planned yet, as far as they are known by name.
+    pub(super) fn objects(&self) -> usize {
+        self.objects.len()
+    }
+
     fn is_empty(&self) -> bool {
         self.folders.is_empty() && self.objects.is_empty()
     }

@@ -243,6 +243,16 @@ impl Coordinator {
         &self.registry
     }
 
+    /// Deletes that the store has not confirmed, so far. Each is tried again.
+    pub fn failed_deletes(&self) -> u64 {
+        self.collector.failed_deletes()
+    }
+
+    /// Shared objects that ended checkpoints left and whose deletion is not planned yet. What earlier tenures left a sweep finds.
+    pub fn orphans(&self) -> u64 {
+        self.state.lock().leftovers.objects() as u64
+    }
+
     /// The broker that subtasks in this process upload through.
     pub fn broker(&self) -> Arc<dyn UploadBroker> {
         Arc::new(RegistryBroker::new(self.registry.clone(), self.layout.clone(), self.env.clone()))

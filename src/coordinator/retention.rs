@@ -53,6 +53,18 @@ impl RetentionPolicy {
     }
 }
 
+impl fmt::Display for RetentionPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the newest {}", self.last)?;
+        for (number, unit) in [(self.hourly, "hourly"), (self.daily, "daily"), (self.weekly, "weekly")] {
+            if number > 0 {
+                write!(f, ", {number} {unit}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A checkpoint as retention sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {

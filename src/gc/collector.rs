@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -45,6 +46,7 @@ pub struct Collector {
     pub(super) pending: Mutex<VecDeque<Batch>>,
     /// Pins that were published since the plans' views may have been read, and are not deleted again.
     pub(super) pinned: Mutex<BTreeMap<RefName, CheckpointFolder>>,
+    failed_deletes: AtomicU64,
 }
 
 /// Objects that are condemned together.
@@ -79,8 +81,13 @@ struct Round {
 impl Collector {
     /// A collector for `tenure`, with nothing pending.
     pub fn new(tenure: Arc<Tenure>, holdings: Arc<dyn Holdings>) -> Self {
-        let (pending, pinned) = (Mutex::default(), Mutex::default());
-        Self { tenure, holdings, turn: tokio::sync::Mutex::new(()), pending, pinned }
+        let (pending, pinned, failed_deletes) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        Self { tenure, holdings, turn: tokio::sync::Mutex::new(()), pending, pinned, failed_deletes }
+    }
+
+    /// Deletes that were not confirmed, so far. Each is tried again.
+    pub fn failed_deletes(&self) -> u64 {
+        self.failed_deletes.load(Ordering::Relaxed)
     }
 
     /// The tenure it deletes for.
@@ -343,6 +350,7 @@ impl Collector {
                 }
             }
         }
+        self.failed_deletes.fetch_add(chunk.len().saturating_sub(confirmed.len()) as u64, Ordering::Relaxed);
         for name in
             chunk.iter().filter(|object| confirmed.contains(&object.path)).filter_map(PlannedObject::shared_name)
         {

@@ -107,6 +107,7 @@ fn describe(place: &Place) -> String {
         Place::Distrust(name) => format!("a record that {} is damaged", name.object),
         Place::Request(epoch, _) => format!("a request to the owner of epoch {epoch}"),
         Place::Answer(epoch, _) => format!("an answer of epoch {epoch}"),
+        Place::History(epoch, _) => format!("what happened to the job, as epoch {epoch} has written it down"),
         Place::Foreign => "nothing that icecore writes".to_owned(),
     }
 }

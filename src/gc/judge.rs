@@ -63,6 +63,8 @@ pub enum Keep {
     NewerEpoch,
     /// A record of the owner's own epoch, or a hold or request that counts.
     InUse,
+    /// What happened to the job, for people: the job manager bounds it by itself.
+    History,
     /// icecore did not write it.
     Foreign,
 }
@@ -77,6 +79,7 @@ impl fmt::Display for Keep {
             Self::Condemned => f.write_str("its delete is under way"),
             Self::NewerEpoch => f.write_str("it belongs to a newer owner of the job"),
             Self::InUse => f.write_str("it is in use"),
+            Self::History => f.write_str("it tells people what happened to the job"),
             Self::Foreign => f.write_str("icecore did not write it and leaves it alone"),
         }
     }
@@ -170,6 +173,7 @@ impl<'a> Judge<'a> {
         }
         match place {
             Place::Foreign => Fate::Kept(Keep::Foreign),
+            Place::History(..) => Fate::Kept(Keep::History),
             Place::Shared(name) if self.holdings.holds(name) => Fate::Kept(Keep::Held),
             Place::Shared(name) => self.data(path, name.tag.epoch, name.tag.checkpoint),
             Place::Metadata(folder) if self.view.checkpoints.contains_key(folder) => Fate::Kept(Keep::Counts),

@@ -250,7 +250,7 @@ pub(super) fn is_blocked(blockers: &[Blocker], place: &Place) -> bool {
 fn order_of(object: &PlannedObject) -> (u8, Option<(crate::layout::Epoch, u8)>, &StorePath) {
     let (rank, epoch) = match &object.place {
         Place::Metadata(_) => (0, None),
-        Place::Private(_) | Place::Shared(_) | Place::Foreign => (1, None),
+        Place::Private(_) | Place::Shared(_) | Place::History(..) | Place::Foreign => (1, None),
         Place::Pin(_) | Place::Ref(_) | Place::Distrust(_) => (2, None),
         Place::Request(..) | Place::Answer(..) => (3, None),
         Place::List(..) => (4, None),

@@ -104,6 +104,11 @@ impl<W: Ord + Clone> FailureDetector<W> {
         self.workers.remove(worker).is_some()
     }
 
+    /// How long a worker that is watched has said nothing.
+    pub fn silence(&self, worker: &W, now: Duration) -> Option<Duration> {
+        self.workers.get(worker).map(|seen| now.saturating_sub(seen.heard_at))
+    }
+
     /// Takes a heartbeat in. Returns whether the worker is watched: a stranger's, or a late one of a worker that was
     /// forgotten, changes nothing.
     pub fn heard(&mut self, worker: &W, heartbeat: Heartbeat, now: Duration) -> bool {

@@ -9,6 +9,8 @@
 
 #[cfg(feature = "timely")]
 pub mod dataflow;
+#[cfg(feature = "job")]
+pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "job")]
@@ -18,6 +20,8 @@ pub mod liveness;
 pub mod manager;
 #[cfg(feature = "job")]
 mod processes;
+#[cfg(feature = "job")]
+pub mod report;
 pub mod restart;
 pub mod run;
 #[cfg(any(feature = "job", feature = "timely"))]

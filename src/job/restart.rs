@@ -5,6 +5,8 @@
 //! A strategy is a value; [`Restarts`] is one in use, fed with the moments of failures. Time and chance are handed in,
 //! so that a life can be played again.
 
+mod text;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

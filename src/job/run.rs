@@ -116,6 +116,7 @@ pub struct JobRun {
     finished: BTreeSet<u32>,
     phase: Phase,
     last_failure: Option<String>,
+    failures: u64,
 }
 
 impl JobRun {
@@ -138,6 +139,7 @@ impl JobRun {
             finished: BTreeSet::new(),
             phase: Phase::Restarting { at: now },
             last_failure: None,
+            failures: 0,
         };
         let actions = run.begin_generation(now);
         Ok((run, actions))
@@ -161,6 +163,16 @@ impl JobRun {
     /// Why workers were ended last, if they were.
     pub fn last_failure(&self) -> Option<&str> {
         self.last_failure.as_deref()
+    }
+
+    /// How many failures there were.
+    pub fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// How long a worker that is watched has said nothing.
+    pub fn silence(&self, worker: u32, now: Duration) -> Option<Duration> {
+        self.detector.silence(&worker, now)
     }
 
     /// A worker reports that it has started. Returns whether it belongs to this run: a stranger, a stale one, and a
@@ -296,6 +308,7 @@ impl JobRun {
     }
 
     fn fail(&mut self, why: String, now: Duration, randomness: &dyn Randomness) -> Vec<Action> {
+        self.failures += 1;
         let mut actions = self.end_workers(why.clone());
         match self.restarts.after_failure(now, randomness) {
             Some(pause) => self.phase = Phase::Restarting { at: now.saturating_add(pause) },
@@ -322,7 +335,7 @@ impl JobRun {
     }
 }
 
-fn check_workers(workers: u32) -> Result<()> {
+pub(super) fn check_workers(workers: u32) -> Result<()> {
     if (1..=MAX_WORKERS).contains(&workers) {
         return Ok(());
     }

@@ -216,6 +216,16 @@ impl JobLayout {
         self.root.join(&format!("requests/{owner}-{uid}.answer"))
     }
 
+    /// `job-<id>/history`: what became of the job's checkpoints and workers, for people.
+    pub fn history(&self) -> Result<StorePath> {
+        self.root.join("history")
+    }
+
+    /// `job-<id>/history/<epoch>-<number>`.
+    pub fn history_chunk(&self, epoch: Epoch, number: u64) -> Result<StorePath> {
+        self.root.join(&format!("history/{epoch}-{number}"))
+    }
+
     /// `job-<id>/requests`.
     pub fn requests(&self) -> Result<StorePath> {
         self.root.join("requests")

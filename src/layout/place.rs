@@ -34,6 +34,8 @@ pub enum Place {
     Request(Epoch, Uid),
     /// `requests/<epoch>-<uid>.answer`.
     Answer(Epoch, Uid),
+    /// `history/<epoch>-<number>`.
+    History(Epoch, u64),
     /// Nothing that icecore writes: reported, never touched.
     Foreign,
 }
@@ -62,6 +64,10 @@ impl Place {
             "condemned" => {
                 let (epoch, uid) = JobLayout::parse_condemned_name(rest).ok()?;
                 Self::List(epoch, uid)
+            }
+            "history" => {
+                let (epoch, number) = rest.rsplit_once('-')?;
+                Self::History(epoch.parse().ok()?, parse_decimal(number)?)
             }
             "pins" => Self::Pin(RefName::from_str(rest).ok()?),
             "refs" => Self::Ref(RefName::from_str(rest).ok()?),
@@ -114,6 +120,7 @@ mod tests {
             (layout.shared_object(&shared), Place::Shared(shared)),
             (layout.metadata(folder), Place::Metadata(folder)),
             (layout.condemned_list(epoch, Uid(1)), Place::List(epoch, Uid(1))),
+            (layout.history_chunk(epoch, 4), Place::History(epoch, 4)),
             (layout.pin(&hold), Place::Pin(hold)),
             (layout.reference(&hold), Place::Ref(hold)),
             (layout.distrust(&distrust), Place::Distrust(distrust)),
@@ -140,6 +147,8 @@ mod tests {
             "epochs/x/claim",
             "epochs/1-0000000000000001/lock",
             "condemned/x",
+            "history/3-0000000000000005",
+            "history/3-0000000000000005-04",
             "pins/mine",
             "distrusted/mine",
             "cp-1.1-0000000000000001/notes",

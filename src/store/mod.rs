@@ -60,7 +60,7 @@ pub use open::{REMOTE_OPTIONS, open, open_limited};
 pub use opendal::OpendalStore;
 #[cfg(feature = "s3")]
 pub use opendal::s3::S3Store;
-pub use options::{OptionSpec, StoreOptions};
+pub use options::{OptionSpec, StoreOptions, parse_duration};
 pub use path::{MAX_COMPONENT_BYTES, MAX_PATH_BYTES, StorePath};
 pub use retry::{PROBE_PATIENCE, RetryingStore};
 pub use size::parse_size;

@@ -155,12 +155,24 @@ impl StoreOptions {
     /// [`crate::ErrorKind::InvalidInput`] for anything else, a number without a unit among it.
     pub fn duration(&self, key: &str, bounds: RangeInclusive<Duration>) -> Result<Option<Duration>> {
         let Some(value) = self.text(key)? else { return Ok(None) };
-        let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-        let duration = scaled(value, &units).map(Duration::from_millis).filter(|duration| bounds.contains(duration));
+        let duration = parse_duration(value).ok().filter(|duration| bounds.contains(duration));
         let advice =
             || format!("give a duration from {:?} to {:?}, such as 500ms, 30s or 5m", bounds.start(), bounds.end());
         duration.map(Some).ok_or_else(|| invalid(key, "it is no such duration", &advice()))
     }
+}
+
+/// Reads a duration: a whole number with `ms`, `s`, `m` or `h` behind it.
+///
+/// # Errors
+/// [`crate::ErrorKind::InvalidInput`] for anything else, a number without a unit among it.
+pub fn parse_duration(text: &str) -> Result<Duration> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    scaled(text, &units).map(Duration::from_millis).ok_or_else(|| {
+        Error::invalid("read a duration", "it is no duration")
+            .with_object(text.escape_debug())
+            .with_advice("give a whole number with its unit, such as 500ms, 30s, 5m or 1h")
+    })
 }
 
 /// A whole number followed by one of the units.

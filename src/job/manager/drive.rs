@@ -8,7 +8,7 @@ use super::plan::Admission;
 use super::{Manager, ends_the_job};
 use crate::error::Result;
 use crate::job::launch::LaunchOrder;
-use crate::job::run::{Action, Ending};
+use crate::job::run::{Action, Ending, Phase};
 use crate::job::wire::{Cookie, Pass};
 use crate::layout::CheckpointId;
 
@@ -37,8 +37,15 @@ impl Manager {
 
     /// Until the job is over.
     pub(super) async fn drive(self: Arc<Self>) {
+        let ending = self.drive_to_end().await;
+        self.ending.send_replace(Some(ending));
+    }
+
+    /// Until the job's end, which is not told yet.
+    async fn drive_to_end(&self) -> Ending {
         let tick = (self.options.run.heartbeat.interval / 4).clamp(TICK.0, TICK.1);
         let mut last = LastWords::default();
+        let mut running = 0;
         let ending = loop {
             for ended in self.launcher.ended() {
                 self.desk.failed(ended.worker, ended.generation, &ended.how);
@@ -47,6 +54,7 @@ impl Manager {
             if let Some(ending) = self.carry_out().await {
                 break ending;
             }
+            self.note_running(&mut running);
             if let Err(error) = self.take_checkpoints() {
                 tracing::error!(%error, "the job has lost its coordinator");
                 self.desk.change(|run, _| run.cancel());
@@ -61,12 +69,17 @@ impl Manager {
                 () = self.env.runtime.sleep(tick) => {}
             }
         };
-        if self.coordinator.over().is_none()
-            && let Err(error) = self.coordinator.end().await
-        {
-            tracing::warn!(%error, "the coordinator's tenure could not be ended in good order");
+        self.bring_to_end(&ending).await;
+        ending
+    }
+
+    /// Notes that a generation's workers have all reported, once.
+    fn note_running(&self, noted: &mut u64) {
+        let running = self.desk.read(|run, _| (*run.phase() == Phase::Running).then(|| run.generation()));
+        if let Some(generation) = running.filter(|generation| generation > noted) {
+            *noted = generation;
+            self.history.event("running", generation, "all workers have reported");
         }
-        self.ending.send_replace(Some(ending));
     }
 
     /// Everything that waits. Returns how the job ended, if it did.
@@ -74,10 +87,12 @@ impl Manager {
         while let Some(action) = self.desk.next_action() {
             match action {
                 Action::EndWorkers { generation, why } => {
+                    self.note_failure(generation, &why);
                     tracing::info!(job = %self.coordinator.layout().job(), generation, why, "workers are ended");
                     self.launcher.end(generation).await;
                 }
                 Action::StartWorkers { generation, workers } => {
+                    self.history.event("started", generation, &format!("{workers} workers"));
                     if let Err(error) = self.start_workers(generation, workers).await {
                         self.desk.interrupted(generation, &error.to_string());
                     }
@@ -109,6 +124,7 @@ impl Manager {
                 return Ok(());
             }
         };
+        self.restored.lock().clone_from(&restore);
         let cookie = Cookie::random(&*self.env.randomness);
         let admission = Admission {
             generation,

@@ -139,6 +139,8 @@ impl Manager {
             }
             *stop = Some(Stop { savepoint });
         }
+        let generation = self.desk.read(|run, _| run.generation());
+        self.history.event("stopping", generation, "sources pause; a last checkpoint follows");
         match self.ended().await {
             super::Ending::Finished => Ok(()),
             other => Err(Error::new(ErrorKind::Cancelled, "stop a job", format!("it {other} instead"))),

@@ -9,13 +9,17 @@
 //! that is taken in to its end before the next generation chooses what to restore: none completes a checkpoint behind its
 //! back.
 
+mod chronicle;
 mod desk;
 mod drive;
+mod end;
 mod epochs;
+mod history;
 mod last;
 mod options;
 mod outcomes;
 mod plan;
+mod report;
 mod restore;
 mod service;
 mod session;
@@ -23,15 +27,19 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, watch};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use self::chronicle::Chronicle;
 use self::desk::Desk;
+use self::history::History;
 use self::last::Stop;
 use self::outcomes::Outcomes;
 use self::service::{Notices, Positions, Service};
@@ -41,12 +49,13 @@ use super::wire::rpc::JobService;
 use crate::coordinator::{CheckpointListener, Coordinator};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{CheckpointId, JobId};
+use crate::layout::{CheckpointFolder, CheckpointId, JobId};
 use crate::metadata::CheckpointKind;
 use crate::snapshot::Trigger;
-use crate::store::StoreRef;
+use crate::store::{StorePath, StoreRef};
 
 pub use desk::MAX_WAITING_MESSAGES;
+pub use history::{MAX_REMEMBERED_CHECKPOINTS, MAX_REMEMBERED_EVENTS};
 pub use options::{ManagerOptions, ManagerStatus, OnDamage, StartFrom, WorkerStatus};
 pub use plan::ManagedOperator;
 pub use session::MAX_UPLOADS;
@@ -60,8 +69,19 @@ pub struct Manager {
     coordinator: Arc<Coordinator>,
     positions: Arc<Positions>,
     outcomes: Arc<Outcomes>,
+    history: Arc<History>,
+    started_at_unix_ms: u64,
+    /// What the newest generation has restored.
+    restored: Mutex<Option<StorePath>>,
+    /// The bytes that each complete checkpoint needs, as far as they were counted.
+    sizes: Mutex<BTreeMap<CheckpointFolder, u64>>,
     /// That it is to stop in good order, once somebody has said so.
     stop: Mutex<Option<Stop>>,
+    /// That its checkpoints go with it when it is cancelled.
+    drops_checkpoints: AtomicBool,
+    /// How many failures the history has.
+    noted_failures: AtomicU64,
+    chronicle: tokio::sync::Mutex<Chronicle>,
     gate: Arc<RwLock<()>>,
     launcher: Arc<dyn Launcher>,
     options: ManagerOptions,
@@ -93,19 +113,30 @@ impl Manager {
             .map_err(|error| Error::io("open the job manager's port", options.listen, error));
         let (incoming, address) = incoming?;
         let (positions, outcomes) = (Arc::new(Positions::default()), Arc::new(Outcomes::new()));
+        let history = Arc::new(History::new(env.clone()));
         listeners.push(Arc::new(Notices {
             desk: desk.clone(),
             positions: positions.clone(),
             outcomes: outcomes.clone(),
+            history: history.clone(),
         }));
         let coordinator =
             Coordinator::start(store, job, descriptions, env.clone(), options.coordinator.clone(), listeners).await?;
+        let chronicle = Chronicle::open(&coordinator, &history).await;
+        history.event("claimed", 0, &format!("by {}", options.coordinator.holder));
         let manager = Arc::new(Self {
             desk,
             coordinator: Arc::new(coordinator),
             positions,
             outcomes,
+            history,
+            started_at_unix_ms: env.clock.unix_time_ms(),
+            restored: Mutex::default(),
+            sizes: Mutex::default(),
             stop: Mutex::default(),
+            drops_checkpoints: AtomicBool::new(false),
+            noted_failures: AtomicU64::new(0),
+            chronicle: tokio::sync::Mutex::new(chronicle),
             gate: Arc::default(),
             launcher,
             options,
@@ -116,6 +147,7 @@ impl Manager {
         env.runtime.spawn(Box::pin(manager.clone().serve(incoming.with_nodelay(Some(true)))));
         env.runtime.spawn(Box::pin(manager.clone().drive()));
         env.runtime.spawn(Box::pin(manager.clone().serve_commands()));
+        env.runtime.spawn(Box::pin(manager.clone().keep_history()));
         Ok(manager)
     }
 
@@ -125,6 +157,7 @@ impl Manager {
             desk: self.desk.clone(),
             coordinator: self.coordinator.clone(),
             positions: self.positions.clone(),
+            history: self.history.clone(),
             gate: self.gate.clone(),
             env: self.env.clone(),
         };
@@ -143,6 +176,11 @@ impl Manager {
     /// Where workers report.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Since when it manages the job.
+    pub fn started_at_unix_ms(&self) -> u64 {
+        self.started_at_unix_ms
     }
 
     /// The job's coordinator: what is complete, retained, collected. Its `tick` and `serve_requests` are
@@ -180,6 +218,7 @@ impl Manager {
     /// Hands a trigger to every worker, or aborts its checkpoint. Returns that.
     fn hand_out(&self, trigger: Trigger) -> Result<CheckpointId> {
         let checkpoint = trigger.checkpoint;
+        self.history.triggered(&trigger);
         self.desk.hand_out(trigger).inspect_err(|error| {
             self.coordinator.abort(checkpoint, error.message());
         })?;
@@ -194,27 +233,47 @@ impl Manager {
             .with_advice("wait until they do"))
     }
 
+    /// Whether the job may have so many workers.
+    ///
+    /// # Errors
+    /// As [`Manager::rescale`].
+    pub fn check_workers(&self, workers: u32) -> Result<()> {
+        super::run::check_workers(workers)?;
+        self.options.operators.iter().try_for_each(|operator| operator.description(workers).check())
+    }
+
     /// Goes on with another number of workers, from the newest complete checkpoint: take one first.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a number that cannot be, or more than some operator has key groups; [`ErrorKind::LimitExceeded`] if
     /// earlier changes still wait.
     pub fn rescale(&self, workers: u32) -> Result<()> {
-        self.options.operators.iter().try_for_each(|operator| operator.description(workers).check())?;
+        self.check_workers(workers)?;
         self.desk.check_room()?;
         let mut refused = None;
+        let before = self.desk.read(|run, _| run.workers());
         self.desk.change(|run, now| {
             run.rescale(workers, now).unwrap_or_else(|error| {
                 refused = Some(error);
                 Vec::new()
             })
         });
-        refused.map_or(Ok(()), Err)
+        refused.map_or(Ok(()), Err)?;
+        let generation = self.desk.read(|run, _| run.generation());
+        self.history.event("rescaled", generation, &format!("from {before} to {workers} workers"));
+        Ok(())
     }
 
-    /// Ends the job. The newest complete checkpoint stays.
+    /// Ends the job. Its checkpoints stay.
     pub fn cancel(&self) {
         self.desk.change(|run, _| run.cancel());
+    }
+
+    /// Ends the job, and drops its checkpoints, but for those that somebody holds. What is left is a last one, of no state: if the
+    /// job is started again it begins with nothing.
+    pub fn cancel_and_drop(&self) {
+        self.drops_checkpoints.store(true, Ordering::SeqCst);
+        self.cancel();
     }
 
     /// Waits until the job is over.

@@ -12,6 +12,7 @@ use tokio::sync::RwLock;
 use tonic::Streaming;
 
 use super::desk::Desk;
+use super::history::History;
 use super::outcomes::{Outcome, Outcomes};
 use super::session::Seat;
 use crate::coordinator::{CheckpointListener, Coordinator};
@@ -65,6 +66,7 @@ pub(super) struct Notices {
     pub(super) desk: Arc<Desk>,
     pub(super) positions: Arc<Positions>,
     pub(super) outcomes: Arc<Outcomes>,
+    pub(super) history: Arc<History>,
 }
 
 impl std::fmt::Debug for Notices {
@@ -85,18 +87,21 @@ impl Notices {
 impl CheckpointListener for Notices {
     fn complete(&self, checkpoint: CheckpointFolder) {
         self.positions.forget(checkpoint.checkpoint);
+        self.history.completed(checkpoint);
         self.outcomes.note(checkpoint.checkpoint, Outcome::Complete(checkpoint));
         self.tell(checkpoint.checkpoint, &Tell::Complete(checkpoint));
     }
 
     fn savepoint_complete(&self, savepoint: CheckpointFolder) {
         self.positions.forget(savepoint.checkpoint);
+        self.history.completed(savepoint);
         self.outcomes.note(savepoint.checkpoint, Outcome::Complete(savepoint));
         self.tell(savepoint.checkpoint, &Tell::SavepointComplete(savepoint));
     }
 
     fn aborted(&self, checkpoint: CheckpointId, reason: &str) {
         self.positions.forget(checkpoint);
+        self.history.aborted(checkpoint, reason);
         self.outcomes.note(checkpoint, Outcome::Aborted(reason.to_owned()));
         self.tell(checkpoint, &Tell::Aborted { checkpoint, reason: reason.to_owned() });
     }
@@ -106,6 +111,7 @@ pub(super) struct Service {
     pub(super) desk: Arc<Desk>,
     pub(super) coordinator: Arc<Coordinator>,
     pub(super) positions: Arc<Positions>,
+    pub(super) history: Arc<History>,
     /// Held for reading while an acknowledgement is taken in, and so while a checkpoint is committed; a new generation holds it for
     /// writing while it chooses what to restore: nothing of the old one becomes complete after that.
     pub(super) gate: Arc<RwLock<()>>,
@@ -150,6 +156,7 @@ impl Calls for Service {
         // From here until the gate is free again no new generation begins.
         self.desk.check(&pass)?;
         let (coordinator, positions) = (self.coordinator.clone(), self.positions.clone());
+        self.history.acknowledged(handle.checkpoint, handle.stats);
         let (answer, answered) = tokio::sync::oneshot::channel();
         // Not in this call, which ends with the worker's connection: a commit comes to its end.
         self.env.runtime.spawn(Box::pin(async move {

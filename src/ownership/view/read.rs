@@ -273,7 +273,7 @@ impl JobView {
 }
 
 fn is_known_folder(name: &str) -> bool {
-    matches!(name, "epochs" | "shared" | "condemned" | "refs" | "pins" | "distrusted" | "requests")
+    matches!(name, "epochs" | "shared" | "condemned" | "refs" | "pins" | "distrusted" | "history" | "requests")
 }
 
 /// Reads what a hold says to people. A hold that cannot be read holds all the same.

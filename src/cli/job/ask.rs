@@ -1,0 +1,154 @@
+//! The `job` commands that ask a running manager for something.
+
+use serde::Serialize;
+
+use super::ManagerArgs;
+use crate::cli::output::Done;
+use crate::cli::owner::read_claim;
+use crate::cli::place::{Job, Place};
+use crate::cli::progress::Spinner;
+use crate::cli::text::count;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::http::{JobClient, Taken, address_of_holder};
+use crate::ownership::Epochs;
+
+#[derive(Debug, Serialize)]
+struct TakenNode {
+    job: String,
+    checkpoint: u64,
+    folder: String,
+}
+
+#[derive(Debug, Serialize)]
+struct RescaledNode {
+    job: String,
+    workers: u32,
+    checkpoint: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct EndedNode {
+    job: String,
+    ending: &'static str,
+    dry_run: bool,
+    savepoint: Option<String>,
+    /// Checkpoints that were, or would be, dropped.
+    dropped: Vec<u64>,
+}
+
+/// The job, and its manager as its claim on the store names it.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if nobody runs it, or if who does serves no such port.
+pub(super) async fn manager(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
+    let job = place.job().await?;
+    if let Some(address) = args.manager {
+        return Ok((job, JobClient::new(address, place.env.clone())));
+    }
+    let nobody = |message: &str| {
+        Error::new(ErrorKind::NotFound, "find the job's manager", message)
+            .with_object(format!("job {}", job.layout.job()))
+    };
+    let Some(owner) = Epochs::list(&*job.store, &job.layout).await?.living_owner() else {
+        return Err(nobody("nobody runs the job").with_advice("`icecore job run` does"));
+    };
+    let claim = read_claim(&job, owner).await?;
+    let address = address_of_holder(&claim.holder).ok_or_else(|| {
+        nobody(&format!("it is held by {}, which says no address", claim.holder))
+            .with_advice("give --manager HOST:PORT, if it serves one")
+    })?;
+    Ok((job, JobClient::new(address, place.env.clone())))
+}
+
+/// Makes sure that the manager is this job's: the claim may be an old one, and the port somebody else's by now.
+async fn checked(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
+    let (job, client) = manager(place, args).await?;
+    let report = client.report().await?;
+    if report.job == job.layout.job().as_str() && report.store == job.store.describe() {
+        return Ok((job, client));
+    }
+    let message = format!("the manager there runs job {} on {}", report.job, report.store);
+    Err(Error::invalid("ask the job manager", message)
+        .with_object(format!("job {}", job.layout.job()))
+        .with_advice("check --store, --job and --manager"))
+}
+
+pub(super) async fn checkpoint(place: &Place, args: ManagerArgs, is_full: bool) -> Result<Done> {
+    let (job, client) = checked(place, args).await?;
+    let spinner = Spinner::new(place.output, "taking a checkpoint");
+    let taken = client.checkpoint(is_full).await?;
+    spinner.finish();
+    done(&job, taken, "checkpoint")
+}
+
+pub(super) async fn savepoint(place: &Place, args: ManagerArgs, path: &str) -> Result<Done> {
+    let (job, client) = checked(place, args).await?;
+    let spinner = Spinner::new(place.output, "taking a savepoint");
+    let taken = client.savepoint(path).await?;
+    spinner.finish();
+    done(&job, taken, "savepoint")
+}
+
+fn done(job: &Job, taken: Taken, what: &str) -> Result<Done> {
+    let node = TakenNode { job: job.layout.job().to_string(), checkpoint: taken.checkpoint, folder: taken.folder };
+    Done::new(format!("{what} {} is complete: {}", node.checkpoint, node.folder), &node)
+}
+
+pub(super) async fn rescale(place: &Place, args: ManagerArgs, workers: u32) -> Result<Done> {
+    let (job, client) = checked(place, args).await?;
+    let spinner = Spinner::new(place.output, "taking a checkpoint");
+    let taken = client.rescale(workers).await?;
+    spinner.finish();
+    let node = RescaledNode { job: job.layout.job().to_string(), workers, checkpoint: taken.checkpoint };
+    let text = format!(
+        "job {} goes on with {} from checkpoint {}",
+        node.job,
+        count(workers.into(), "worker"),
+        node.checkpoint
+    );
+    Done::new(text, &node)
+}
+
+pub(super) async fn stop(place: &Place, args: ManagerArgs, savepoint: Option<&str>) -> Result<Done> {
+    let (job, client) = checked(place, args).await?;
+    let spinner = Spinner::new(place.output, "stopping");
+    client.stop(savepoint).await?;
+    spinner.finish();
+    let node = EndedNode {
+        job: job.layout.job().to_string(),
+        ending: "finished",
+        dry_run: false,
+        savepoint: savepoint.map(str::to_owned),
+        dropped: Vec::new(),
+    };
+    let savepoint = savepoint.map(|path| format!("; savepoint: {path}")).unwrap_or_default();
+    Done::new(format!("job {} has stopped in good order{savepoint}", node.job), &node)
+}
+
+pub(super) async fn cancel(place: &Place, args: ManagerArgs, drops: bool, dry_run: bool) -> Result<Done> {
+    let (job, client) = checked(place, args).await?;
+    let mut dropped = Vec::new();
+    if drops {
+        let view = job.view().await?;
+        dropped.extend(view.checkpoints.keys().map(|folder| folder.checkpoint.0));
+    }
+    if !dry_run {
+        let spinner = Spinner::new(place.output, "ending the workers");
+        client.cancel(drops).await?;
+        spinner.finish();
+        if drops {
+            // What somebody holds stays.
+            let view = job.view().await?;
+            dropped.retain(|known| !view.checkpoints.keys().any(|folder| folder.checkpoint.0 == *known));
+        }
+    }
+    let node = EndedNode { job: job.layout.job().to_string(), ending: "cancelled", dry_run, savepoint: None, dropped };
+    let numbers: Vec<String> = node.dropped.iter().map(u64::to_string).collect();
+    let text = match (dry_run, drops) {
+        (true, true) => format!("job {} would be cancelled, and dropped: checkpoints {}", node.job, numbers.join(", ")),
+        (true, false) => format!("job {} would be cancelled; its checkpoints stay", node.job),
+        (false, true) => format!("job {} is cancelled; dropped: checkpoints {}", node.job, numbers.join(", ")),
+        (false, false) => format!("job {} is cancelled; its checkpoints stay", node.job),
+    };
+    Done::new(text, &node)
+}

@@ -1,0 +1,105 @@
+//! `job list`: the jobs of a store, and which of them run.
+
+use futures::StreamExt;
+use serde::Serialize;
+
+use crate::cli::output::Done;
+use crate::cli::owner::read_claim;
+use crate::cli::place::{Job, Place};
+use crate::cli::text::{Align, Table};
+use crate::error::Result;
+use crate::job::http::{JobClient, address_of_holder};
+use crate::layout::JobLayout;
+use crate::ownership::Epochs;
+
+/// How many jobs are asked at once.
+const AT_ONCE: usize = 16;
+
+#[derive(Debug, Serialize)]
+struct Row {
+    job: String,
+    /// As the manager says; `held`: somebody holds the job who does not answer here; `not running`.
+    state: String,
+    generation: Option<u64>,
+    workers: Option<u32>,
+    newest_checkpoint: Option<u64>,
+    holder: Option<String>,
+    page: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Listing {
+    store: String,
+    jobs: Vec<Row>,
+}
+
+pub(super) async fn run(place: &Place) -> Result<Done> {
+    let store = place.store().await?;
+    let children = store.list_children(None).await?;
+    let jobs = children.iter().filter_map(|child| JobLayout::job_of_folder(&child.name));
+    let jobs: Vec<Job> =
+        jobs.map(|id| Ok(Job { store: store.clone(), layout: JobLayout::new(id)? })).collect::<Result<_>>()?;
+    let rows: Vec<Result<Row>> =
+        futures::stream::iter(jobs).map(|job| row(place, job)).buffered(AT_ONCE).collect().await;
+    let listing = Listing { store: store.describe(), jobs: rows.into_iter().collect::<Result<_>>()? };
+    Done::new(text(&listing), &listing)
+}
+
+async fn row(place: &Place, job: Job) -> Result<Row> {
+    let mut row = Row {
+        job: job.layout.job().to_string(),
+        state: "not running".to_owned(),
+        generation: None,
+        workers: None,
+        newest_checkpoint: None,
+        holder: None,
+        page: None,
+    };
+    let Some(owner) = Epochs::list(&*job.store, &job.layout).await?.living_owner() else { return Ok(row) };
+    "held".clone_into(&mut row.state);
+    // A claim that cannot be read is no reason to show nothing of the others.
+    let Ok(claim) = read_claim(&job, owner).await else { return Ok(row) };
+    if let Some(address) = address_of_holder(&claim.holder) {
+        row.page = Some(format!("http://{address}"));
+        match JobClient::new(address, place.env.clone()).report().await {
+            Ok(report) if report.job == row.job && report.store == job.store.describe() => {
+                row.state = report.state;
+                row.generation = Some(report.generation);
+                row.workers = Some(report.parallelism);
+                let complete = |record: &&crate::job::report::CheckpointRecord| record.status == "complete";
+                row.newest_checkpoint = report.checkpoints.iter().find(complete).map(|record| record.checkpoint);
+            }
+            // Killed, or on a machine that is not reached from here; or another job has its port now.
+            _ => "held, and does not answer".clone_into(&mut row.state),
+        }
+    }
+    row.holder = Some(claim.holder);
+    Ok(row)
+}
+
+fn text(listing: &Listing) -> String {
+    use Align::{Left, Right};
+    if listing.jobs.is_empty() {
+        return format!("{} holds no job", listing.store);
+    }
+    let mut table = Table::new([
+        ("JOB", Left),
+        ("STATE", Left),
+        ("GENERATION", Right),
+        ("WORKERS", Right),
+        ("CP", Right),
+        ("HELD BY", Left),
+    ]);
+    let shown = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    for row in &listing.jobs {
+        table.row([
+            row.job.clone(),
+            row.state.clone(),
+            shown(row.generation),
+            shown(row.workers.map(u64::from)),
+            shown(row.newest_checkpoint),
+            row.holder.clone().unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}

@@ -1,0 +1,177 @@
+//! `job run`: the manager, in this process, until the job is over.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::RunArgs;
+use crate::cli::exit;
+use crate::cli::output::Done;
+use crate::cli::owner::holder;
+use crate::cli::place::{Job, Place};
+use crate::coordinator::{CoordinatorOptions, RetentionPolicy};
+use crate::error::{Error, Result};
+use crate::job::http::HttpServer;
+use crate::job::manager::{Manager, ManagerOptions, StartFrom};
+use crate::job::report::EventRecord;
+use crate::job::{Ending, HeartbeatOptions, LaunchOrder, ProcessLauncher, RunOptions};
+use crate::store::StorePath;
+
+/// Between two looks for what has happened.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    job: String,
+    ending: &'static str,
+    reason: Option<String>,
+    generation: u64,
+    failures: u64,
+    newest_checkpoint: Option<u64>,
+}
+
+pub(super) async fn run(place: &Place, args: RunArgs) -> Result<Done> {
+    let job = place.new_job().await?;
+    check_command(&args.command)?;
+    // From here on a signal is waited for: dropped in the midst of its claim, a manager would leave a tenure that looks alive.
+    place.signals.awaits();
+    let server = HttpServer::bind(args.http).await?;
+    let page = format!("http://{}", server.address());
+    let options = options(&args, server.holder(&holder("job manager")))?;
+    let launcher = launcher(&args);
+    let (store, id) = (job.store.clone(), job.layout.job().clone());
+    let manager = Manager::start(store, id, Arc::new(launcher), place.env.clone(), options, Vec::new()).await?;
+    place.output.note(&format!("job {}: {page} shows it; workers report to {}", job.layout.job(), manager.address()));
+    let ending = tokio::select! {
+        ending = follow(place, &manager) => ending,
+        served = server.serve(manager.clone()) => {
+            manager.cancel();
+            manager.ended().await;
+            return Err(served.err().unwrap_or_else(|| Error::invalid("serve the job manager's page", "it ended")));
+        }
+    };
+    outcome(&job, &manager, &ending)
+}
+
+/// Tells what happens, and cancels the job when a signal comes.
+async fn follow(place: &Place, manager: &Manager) -> Ending {
+    let mut told: Option<EventRecord> = None;
+    let ended = manager.ended();
+    tokio::pin!(ended);
+    let mut is_cancelled = false;
+    loop {
+        tokio::select! {
+            ending = &mut ended => {
+                tell_new(place, manager, &mut told);
+                return ending;
+            }
+            () = place.signals.received(), if !is_cancelled => {
+                is_cancelled = true;
+                place.output.note("ending the workers; checkpoints stay, and the same command goes on from the newest");
+                manager.cancel();
+            }
+            () = place.env.runtime.sleep(LOOK) => {}
+        }
+        tell_new(place, manager, &mut told);
+    }
+}
+
+fn tell_new(place: &Place, manager: &Manager, told: &mut Option<EventRecord>) {
+    let since = manager.started_at_unix_ms();
+    let events = manager.report().events;
+    let new: Vec<&EventRecord> =
+        events.iter().take_while(|event| told.as_ref() != Some(*event) && event.at_unix_ms >= since).collect();
+    for event in new.iter().rev() {
+        let generation =
+            if event.generation > 0 { format!(" (generation {})", event.generation) } else { String::new() };
+        place.output.note(&format!("{}{generation}: {}", event.kind, event.text));
+    }
+    *told = events.first().cloned().or_else(|| told.take());
+}
+
+fn outcome(job: &Job, manager: &Manager, ending: &Ending) -> Result<Done> {
+    let report = manager.report();
+    let (name, reason) = match ending {
+        Ending::Finished => ("finished", None),
+        Ending::Cancelled => ("cancelled", None),
+        Ending::Failed(why) => ("failed", Some(why.clone())),
+    };
+    let outcome = Outcome {
+        job: job.layout.job().to_string(),
+        ending: name,
+        reason,
+        generation: report.generation,
+        failures: report.failures,
+        newest_checkpoint: manager.coordinator().view().newest().map(|newest| newest.folder.checkpoint.0),
+    };
+    let newest = outcome.newest_checkpoint.map_or_else(|| "none".to_owned(), |newest| newest.to_string());
+    let text = format!("job {} {ending}; failures: {}; newest checkpoint: {newest}", outcome.job, outcome.failures);
+    let code = if matches!(ending, Ending::Failed(_)) { exit::FAILED } else { exit::OK };
+    Ok(Done::new(text, &outcome)?.with_code(code))
+}
+
+fn options(args: &RunArgs, holder: String) -> Result<ManagerOptions> {
+    let keep = args.keep;
+    let named = [keep.keep_last, keep.keep_hourly, keep.keep_daily, keep.keep_weekly];
+    let retention = match named.iter().any(Option::is_some) {
+        true => RetentionPolicy {
+            last: keep.keep_last.unwrap_or(0),
+            hourly: keep.keep_hourly.unwrap_or(0),
+            daily: keep.keep_daily.unwrap_or(0),
+            weekly: keep.keep_weekly.unwrap_or(0),
+        },
+        false => RetentionPolicy::default(),
+    };
+    let heartbeat = HeartbeatOptions { interval: args.heartbeat_interval, timeout: args.heartbeat_timeout };
+    Ok(ManagerOptions {
+        listen: args.listen,
+        workers: args.workers,
+        operators: args.operator.clone(),
+        run: RunOptions { heartbeat, restart: args.restart, ..RunOptions::default() },
+        coordinator: CoordinatorOptions {
+            interval: args.interval.0,
+            min_pause: args.min_pause,
+            timeout: args.timeout,
+            tolerable_failures: args.tolerable_failures,
+            retention,
+            holder,
+            ..CoordinatorOptions::default()
+        },
+        start_from: match &args.from {
+            Some(path) => StartFrom::Folder(StorePath::new(path.clone())?),
+            None => StartFrom::Newest,
+        },
+        on_damage: args.on_damage.into(),
+    })
+}
+
+/// Each worker by the same command.
+fn launcher(args: &RunArgs) -> ProcessLauncher {
+    let words = args.command.clone();
+    ProcessLauncher::new(move |_: &LaunchOrder| {
+        let mut words = words.iter();
+        // `check_command` has seen that there is one.
+        let mut command = Command::new(words.next().map(String::as_str).unwrap_or_default());
+        command.args(words);
+        command
+    })
+}
+
+/// Whether there is such a program: a job whose workers cannot be started would try again and again.
+fn check_command(words: &[String]) -> Result<()> {
+    let program = words.first().map(String::as_str).unwrap_or_default();
+    let is_file = |path: std::path::PathBuf| path.is_file();
+    let is_there = match program.contains('/') {
+        true => is_file(program.into()),
+        false => std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|folder| is_file(folder.join(program)))),
+    };
+    if is_there {
+        return Ok(());
+    }
+    Err(Error::invalid("run a job", "there is no such program to run a worker")
+        .with_object(program)
+        .with_advice("name the worker's command behind `--`"))
+}

@@ -1,0 +1,134 @@
+//! The history of a job on its store: chunks `history/<epoch>-<number>`, each some lines of JSON, each written once.
+//!
+//! Every tenure writes chunks of its own. When there are too many, one that holds all that is remembered takes the place of
+//! those that were read or written before it. Whatever cannot be read is passed over: nothing depends on it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+
+use super::history::{Entry, History};
+use crate::coordinator::Coordinator;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{Epoch, JobLayout, Place};
+use crate::store::{StorePath, StoreRef};
+
+/// What is new is written when there is so much of it, or after [`MAX_AGE`].
+const MAX_UNSAVED: usize = 64;
+/// How long something new may wait.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(10);
+/// So many chunks are made one.
+const MAX_CHUNKS: usize = 16;
+/// The most chunks that are read.
+const MAX_CHUNKS_READ: usize = 64;
+/// The largest chunk that is read.
+const MAX_CHUNK_BYTES: u64 = 4 << 20;
+
+const READ: &str = "read a job's history";
+const WRITE: &str = "write a job's history";
+
+pub(super) struct Chronicle {
+    store: StoreRef,
+    layout: JobLayout,
+    epoch: Epoch,
+    /// Those whose content the history has, in their order.
+    chunks: Vec<StorePath>,
+    next: u64,
+}
+
+impl Chronicle {
+    /// Reads what earlier tenures have left into the history. A history that cannot be read keeps no job from running.
+    pub(super) async fn open(coordinator: &Coordinator, history: &History) -> Self {
+        let (store, layout) = (coordinator.store().clone(), coordinator.layout().clone());
+        let mut this = Self { store, layout, epoch: coordinator.epoch(), chunks: Vec::new(), next: 1 };
+        if let Err(error) = this.recall(history).await {
+            tracing::warn!(%error, "the job's history could not be read");
+        }
+        this
+    }
+
+    async fn recall(&mut self, history: &History) -> Result<()> {
+        let mut found = Vec::new();
+        let folder = self.layout.history()?;
+        let mut objects = self.store.list(Some(&folder));
+        while let Some(object) = objects.try_next().await? {
+            if let Some(Place::History(written_by, number)) = Place::of(&self.layout, &object.path)
+                && written_by < self.epoch
+            {
+                found.push((written_by, number, object));
+            }
+        }
+        drop(objects);
+        found.sort_unstable_by_key(|(written_by, number, _)| (*written_by, *number));
+        for (_, _, object) in found.iter().skip(found.len().saturating_sub(MAX_CHUNKS_READ)) {
+            match read_chunk(&self.store, &object.path, object.size_bytes).await {
+                Ok(entries) => history.recall(entries),
+                Err(error) => tracing::warn!(%error, "a part of the job's history is passed over"),
+            }
+        }
+        self.chunks = found.into_iter().map(|(_, _, object)| object.path).collect();
+        Ok(())
+    }
+
+    /// Whether something is to be written, apart from its age.
+    pub(super) fn is_due(history: &History) -> bool {
+        history.unsaved() >= MAX_UNSAVED
+    }
+
+    /// Writes what is new. What does not get to the store is tried again by the next call.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(super) async fn save(&mut self, history: &History) -> Result<()> {
+        let unsaved = history.take_unsaved();
+        if unsaved.is_empty() {
+            return Ok(());
+        }
+        let is_whole = self.chunks.len() >= MAX_CHUNKS;
+        let written = match is_whole {
+            true => self.write(&history.all()).await,
+            false => self.write(&unsaved).await,
+        };
+        let path = written.inspect_err(|_| history.give_back(unsaved))?;
+        if is_whole {
+            let older = std::mem::take(&mut self.chunks);
+            for (path, gone) in older.iter().zip(self.store.delete(&older).await) {
+                if let Err(error) = gone {
+                    // The next whole chunk takes its place as well.
+                    tracing::debug!(%path, %error, "an old part of the job's history stays");
+                    self.chunks.push(path.clone());
+                }
+            }
+        }
+        self.chunks.push(path);
+        Ok(())
+    }
+
+    async fn write(&mut self, entries: &[Entry]) -> Result<StorePath> {
+        let mut text = Vec::new();
+        for entry in entries {
+            serde_json::to_writer(&mut text, entry)
+                .map_err(|error| Error::new(ErrorKind::Internal, WRITE, error.to_string()))?;
+            text.push(b'\n');
+        }
+        let path = self.layout.history_chunk(self.epoch, self.next)?;
+        // A name is written once, whatever became of it.
+        self.next += 1;
+        self.store.put(&path, Bytes::from(text)).await?;
+        Ok(path)
+    }
+}
+
+async fn read_chunk(store: &StoreRef, path: &StorePath, size_bytes: u64) -> Result<Vec<Entry>> {
+    if size_bytes > MAX_CHUNK_BYTES {
+        return Err(Error::corrupt(READ, path, "it is too long"));
+    }
+    let bytes = store.read(path, 0..size_bytes).await?;
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let entries: Vec<Entry> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    match entries.is_empty() && size_bytes > 0 {
+        true => Err(Error::corrupt(READ, path, "nothing in it can be read")),
+        false => Ok(entries),
+    }
+}

@@ -1,0 +1,106 @@
+//! What the manager does for a job when no worker is left; and what it keeps of it for people.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Manager;
+use super::chronicle::{Chronicle, MAX_AGE};
+use crate::error::Result;
+use crate::job::run::Ending;
+use crate::metadata::{CheckpointKind, CheckpointMetadata};
+
+/// Between two tries to write the history.
+const HISTORY_PAUSE: Duration = Duration::from_secs(1);
+
+impl Manager {
+    /// Writes what happens to the store, by and by.
+    pub(super) async fn keep_history(self: Arc<Self>) {
+        let mut tried_at = self.env.clock.monotonic();
+        loop {
+            tokio::select! {
+                _ = self.ended() => return,
+                () = self.history.changed.notified() => {}
+                () = self.env.runtime.sleep(MAX_AGE) => {}
+            }
+            self.history.note_stored(&self.coordinator.registry().stats());
+            let waited = self.env.clock.monotonic().saturating_sub(tried_at);
+            if waited >= MAX_AGE || (Chronicle::is_due(&self.history) && waited >= HISTORY_PAUSE) {
+                self.save_history().await;
+                tried_at = self.env.clock.monotonic();
+            }
+        }
+    }
+
+    async fn save_history(&self) {
+        let mut chronicle = self.chronicle.lock().await;
+        if self.coordinator.over().is_none()
+            && let Err(error) = chronicle.save(&self.history).await
+        {
+            tracing::warn!(%error, "the job's history could not be written; it is tried again");
+        }
+    }
+
+    /// Tells a failure from workers that were ended for another reason.
+    pub(super) fn note_failure(&self, generation: u64, why: &str) {
+        let failures = self.desk.read(|run, _| run.failures());
+        if self.noted_failures.swap(failures, Ordering::SeqCst) < failures {
+            self.history.event("failed", generation, why);
+        }
+    }
+
+    /// While the job is ours still.
+    pub(super) async fn bring_to_end(&self, ending: &Ending) {
+        let kind = match ending {
+            Ending::Finished => "finished",
+            Ending::Cancelled => "cancelled",
+            Ending::Failed(_) => "over",
+        };
+        let generation = self.desk.read(|run, _| run.generation());
+        self.history.event(kind, generation, &ending.to_string());
+        if *ending == Ending::Cancelled
+            && self.drops_checkpoints.load(Ordering::SeqCst)
+            && let Err(error) = self.drop_all_checkpoints().await
+        {
+            tracing::error!(%error, "the job's checkpoints could not be dropped");
+            self.history.event(kind, generation, &format!("its checkpoints are not all dropped: {error}"));
+        }
+        self.history.note_stored(&self.coordinator.registry().stats());
+        self.save_history().await;
+        if self.coordinator.over().is_none()
+            && let Err(error) = self.coordinator.end().await
+        {
+            tracing::warn!(%error, "the coordinator's tenure could not be ended in good order");
+        }
+    }
+
+    /// A checkpoint of no state, and then all others away: ids grow from the newest, which therefore is never dropped (R1).
+    async fn drop_all_checkpoints(&self) -> Result<()> {
+        let coordinator = &self.coordinator;
+        let import = coordinator.begin_import(coordinator.least_import(), CheckpointKind::Full)?;
+        let metadata = CheckpointMetadata {
+            job: coordinator.layout().job().clone(),
+            checkpoint: import.trigger().checkpoint,
+            epoch: coordinator.epoch(),
+            kind: CheckpointKind::Full,
+            triggered_at_unix_ms: import.trigger().triggered_at_unix_ms,
+            max_parallelism: self.options.operators.first().map_or(1, |operator| operator.max_parallelism.get()),
+            writer: String::new(),
+            origin: None,
+            operators: Vec::new(),
+            sources: Vec::new(),
+            properties: BTreeMap::new(),
+        };
+        let empty = import.commit(metadata).await?;
+        let view = coordinator.view();
+        let others = view.checkpoints.keys().filter(|folder| **folder != empty);
+        let drops: Vec<_> = others.map(|folder| (*folder, "the job was cancelled".to_owned())).collect();
+        let (plan, report) = coordinator.drop_checkpoints(&drops, false).await?;
+        for refused in &plan.refused {
+            tracing::warn!(folder = %refused.folder, refused.why, "a checkpoint stays");
+        }
+        tracing::info!(dropped = report.dropped.len(), objects = report.deleted_objects, "checkpoints are dropped");
+        Ok(())
+    }
+}
