@@ -126,6 +126,12 @@ impl Settings {
         }
     }
 
+    /// What a worker is started by.
+    #[allow(dead_code, reason = "the tests of the command start workers by it")]
+    pub fn worker(&self) -> Command {
+        self.child("child_that_is_a_worker")
+    }
+
     /// A process of this program that runs one of its ignored tests.
     fn child(&self, role: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());

@@ -78,12 +78,15 @@ impl Manager {
     /// A checkpoint of no state, and then all others away: ids grow from the newest, which therefore is never dropped (R1).
     async fn drop_all_checkpoints(&self) -> Result<()> {
         let coordinator = &self.coordinator;
-        let import = coordinator.begin_import(coordinator.least_import(), CheckpointKind::Full)?;
+        // Those in flight are given up, so that none of them needs another one.
+        coordinator.restart_tasks(Vec::new())?;
+        // Incremental, or the newest that is would stay as what the next one builds on.
+        let import = coordinator.begin_import(coordinator.least_import(), CheckpointKind::Incremental)?;
         let metadata = CheckpointMetadata {
             job: coordinator.layout().job().clone(),
             checkpoint: import.trigger().checkpoint,
             epoch: coordinator.epoch(),
-            kind: CheckpointKind::Full,
+            kind: CheckpointKind::Incremental,
             triggered_at_unix_ms: import.trigger().triggered_at_unix_ms,
             max_parallelism: self.options.operators.first().map_or(1, |operator| operator.max_parallelism.get()),
             writer: String::new(),
