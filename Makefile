@@ -9,13 +9,16 @@ READY = eval "$$(scripts/setup)"
 CACHE := $(or $(ICECORE_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/icecore)
 BUILDING = echo "building icecore and its dependencies: about 10 minutes on 2 cores the first time, seconds later" >&2
 
-.PHONY: help demo test test-long test-quick examples lint doc fuzz bench release services
+.PHONY: help demo demo-job test test-long test-quick examples lint doc fuzz bench release services
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## NEXMark on RocksDB: checkpoints, kill -9, restore at another parallelism, compare, collect. STORE=s3 or hdfs: on a server.
 	@$(READY); $(BUILDING); exec scripts/demo $(FEATURES) "$(STORE)" $(ARGS)
+
+demo-job: ## A job on Kafka: workers, kill -9, more workers, the page, and each result exactly once. ARGS=--no-wait: ends by itself.
+	@$(READY); $(BUILDING); exec scripts/demo-job $(FEATURES) $(ARGS)
 
 test: ## All tests, against the real RocksDB, S3, HDFS and Kafka.
 	@$(READY); $(BUILDING); exec scripts/test $(FEATURES)

@@ -13,7 +13,9 @@ fn runs_with(name: &str, arguments: &[&str], says: &str) {
     features.extend(cfg!(feature = "memory").then_some("memory"));
     features.extend(cfg!(feature = "s3").then_some("s3"));
     features.extend(cfg!(feature = "hdfs").then_some("hdfs"));
+    features.extend(cfg!(feature = "job").then_some("job"));
     features.extend(cfg!(feature = "timely").then_some("timely"));
+    features.extend(cfg!(feature = "kafka").then_some("kafka"));
     features.extend(cfg!(feature = "cli").then_some("cli"));
     let output = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--features", &features.join(","), "--example", name, "--"])

@@ -165,6 +165,13 @@ impl JobRun {
         self.last_failure.as_deref()
     }
 
+    /// Says more of why workers were ended last.
+    pub fn explain_failure(&mut self, why: &str) {
+        if self.last_failure.is_some() {
+            self.last_failure = Some(why.to_owned());
+        }
+    }
+
     /// How many failures there were.
     pub fn failures(&self) -> u64 {
         self.failures

@@ -22,8 +22,8 @@ async fn a_job_is_watched_loses_a_worker_is_rescaled_and_comes_to_its_end() {
     assert_eq!(status["failures"], 1);
     assert!(status["restored_from"]["checkpoint"].as_u64().unwrap() > 0, "{status}");
     let failed = status["events"].as_array().unwrap().iter().find(|event| event["kind"] == "failed").unwrap();
-    let why = failed["text"].as_str().unwrap();
-    assert!(["signal: 9", "its connection"].iter().any(|part| why.contains(part)), "{failed}");
+    // Its own end, its connection's, or a peer that noticed first: in each case a worker of that generation is named.
+    assert!(failed["text"].as_str().unwrap().starts_with("worker "), "{failed}");
 
     let rescaled = json(&settings, &["job", "rescale", "3"]);
     assert_eq!(rescaled["workers"], 3);

@@ -19,6 +19,7 @@ mod services;
 mod source;
 
 mod faults;
+#[path = "../../examples/job_demo/pipeline.rs"]
 mod pipeline;
 mod processes;
 mod stage;

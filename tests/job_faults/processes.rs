@@ -16,7 +16,7 @@ use icecore::store::{StoreAddress, StoreOptions, StoreRef};
 use serde::{Deserialize, Serialize};
 
 use crate::job_process::{ManagerProcess, runtime};
-use crate::pipeline::Question;
+use crate::pipeline::{Question, Topics};
 
 const CHILD_VARIABLE: &str = "ICECORE_TEST_FAULTS";
 const KEY_GROUPS: u32 = 12;
@@ -38,7 +38,7 @@ pub struct Settings {
 
 impl Settings {
     pub fn question(&self) -> Question {
-        Question::named(&self.question)
+        Question::named(&self.question).unwrap()
     }
 
     pub fn open_store(&self) -> StoreRef {
@@ -103,7 +103,8 @@ pub fn be_a_worker() {
         }
         let (store, env, question) = (settings.open_store(), Env::system().unwrap(), settings.question());
         let ran = run_job_worker(order, store, env, options, move |scope, start, checkpoints| {
-            question.build(scope, start, &settings, checkpoints)
+            let Settings { bootstrap, events, results, .. } = settings;
+            question.build(scope, start, &Topics { bootstrap, events, results }, checkpoints)
         });
         ran.await.unwrap();
     });

@@ -87,6 +87,7 @@ impl Manager {
         while let Some(action) = self.desk.next_action() {
             match action {
                 Action::EndWorkers { generation, why } => {
+                    let why = self.explain(generation, why);
                     self.note_failure(generation, &why);
                     tracing::info!(job = %self.coordinator.layout().job(), generation, why, "workers are ended");
                     self.launcher.end(generation).await;

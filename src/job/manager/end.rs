@@ -42,6 +42,21 @@ impl Manager {
         }
     }
 
+    /// When a process dies its peers may be the first to say so, by failing themselves: names those that have ended, too.
+    pub(super) fn explain(&self, generation: u64, why: String) -> String {
+        let ended = self.launcher.ended().into_iter().filter(|ended| ended.generation == generation);
+        let ended: Vec<String> = ended.map(|ended| format!("worker {}: {}", ended.worker, ended.how)).collect();
+        if ended.is_empty() {
+            return why;
+        }
+        let why = format!("{why} ({})", ended.join("; "));
+        self.desk.change(|run, _| {
+            run.explain_failure(&why);
+            Vec::new()
+        });
+        why
+    }
+
     /// Tells a failure from workers that were ended for another reason.
     pub(super) fn note_failure(&self, generation: u64, why: &str) {
         let failures = self.desk.read(|run, _| run.failures());

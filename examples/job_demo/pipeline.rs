@@ -11,11 +11,19 @@ use icecore::{Error, Result};
 use nexmark::event::Event;
 use timely::dataflow::Scope;
 
-use crate::processes::Settings;
 use crate::queries::{Q5, Q7, Q8, Query, Tasks};
 
 const EVENTS: &str = "events";
 const RESULTS: &str = "results";
+
+/// Where events come from, and where results go.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    /// `host:port` of a broker.
+    pub bootstrap: String,
+    pub events: String,
+    pub results: String,
+}
 
 /// A query that can be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +34,12 @@ pub enum Question {
 }
 
 impl Question {
-    pub fn named(name: &str) -> Self {
+    pub fn named(name: &str) -> Option<Self> {
         match name {
-            Q5::NAME => Self::HotItems,
-            Q7::NAME => Self::HighestBids,
-            Q8::NAME => Self::NewSellers,
-            other => panic!("no query {other}"),
+            Q5::NAME => Some(Self::HotItems),
+            Q7::NAME => Some(Self::HighestBids),
+            Q8::NAME => Some(Self::NewSellers),
+            _ => None,
         }
     }
 
@@ -50,17 +58,11 @@ impl Question {
     }
 
     /// Builds the dataflow of a worker.
-    pub fn build(
-        self,
-        scope: Scope<'_, u64>,
-        start: Start,
-        settings: &Settings,
-        checkpoints: &Checkpoints,
-    ) -> Result<()> {
+    pub fn build(self, scope: Scope<'_, u64>, start: Start, topics: &Topics, checkpoints: &Checkpoints) -> Result<()> {
         match self {
-            Self::HotItems => build::<Q5>(scope, start, settings, checkpoints),
-            Self::HighestBids => build::<Q7>(scope, start, settings, checkpoints),
-            Self::NewSellers => build::<Q8>(scope, start, settings, checkpoints),
+            Self::HotItems => build::<Q5>(scope, start, topics, checkpoints),
+            Self::HighestBids => build::<Q7>(scope, start, topics, checkpoints),
+            Self::NewSellers => build::<Q8>(scope, start, topics, checkpoints),
         }
     }
 }
@@ -70,16 +72,11 @@ fn decode(record: KafkaRecord<'_>) -> Result<Event> {
     event.ok_or_else(|| Error::corrupt("decode", "an event", "it is none"))
 }
 
-fn build<Q: Query>(
-    scope: Scope<'_, u64>,
-    mut start: Start,
-    settings: &Settings,
-    checkpoints: &Checkpoints,
-) -> Result<()> {
-    let cluster = KafkaCluster::new(settings.bootstrap.clone());
+fn build<Q: Query>(scope: Scope<'_, u64>, mut start: Start, topics: &Topics, checkpoints: &Checkpoints) -> Result<()> {
+    let cluster = KafkaCluster::new(topics.bootstrap.clone());
     let place = (start.worker() as usize, start.workers() as usize);
     let restored = start.positions(EVENTS).unwrap_or_default();
-    let read = KafkaSourceOptions::new(cluster.clone(), settings.events.clone());
+    let read = KafkaSourceOptions::new(cluster.clone(), topics.events.clone());
     let events = KafkaSource::open(EVENTS, &read, &restored, place, decode)?
         .with_event_time(|event: &Event| event.timestamp() as i64, 0);
     let events = source(scope, EVENTS, events, checkpoints);
@@ -89,7 +86,7 @@ fn build<Q: Query>(
     }
     let results = Q::build(events, &mut Tasks::new(tasks), checkpoints)?;
     let (task, newest) = (start.task(RESULTS)?, start.newest());
-    let write = KafkaSinkOptions::new(cluster, settings.results.clone(), settings.results.clone());
+    let write = KafkaSinkOptions::new(cluster, topics.results.clone(), topics.results.clone());
     let encode = |result: &Q::Output| {
         Ok(KafkaOutput { key: None, payload: Some(result.to_string().into_bytes()), partition: None })
     };
