@@ -63,7 +63,10 @@ impl Stage<'_> {
         let output = output.map_err(|error| Error::io("run", self.options.icecore.display(), error))?;
         match output.status.success() {
             true => serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string())),
-            false => Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+            false => {
+                let said: Value = serde_json::from_slice(&output.stderr).unwrap_or_default();
+                Err(failed(format!("`icecore {}`: {}", words.join(" "), text(&said["error"]["message"]))))
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 //! wanted, and only then the workers may come to their end. What fails is tried again; a generation that begins meanwhile begins with this
 //! from the start. (Flink: FLIP-147 and stop-with-savepoint.)
 
+use std::time::Duration;
+
 use super::Manager;
 use super::outcomes::Outcome;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,6 +13,9 @@ use crate::job::wire::Tell;
 use crate::layout::{CheckpointFolder, CheckpointId};
 use crate::metadata::CheckpointKind;
 use crate::store::StorePath;
+
+/// Between two tries to trigger a checkpoint while others are in flight.
+const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(20);
 
 /// How a job is to be stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,12 +104,21 @@ impl Manager {
         Ok(())
     }
 
-    /// Takes a checkpoint and waits for its end.
+    /// Takes a checkpoint and waits for its end. While others are in flight, and no more are allowed, it waits for those first,
+    /// no longer than a checkpoint may take.
     ///
     /// # Errors
     /// As [`Manager::trigger`]; [`ErrorKind::Cancelled`] if it was given up.
     pub async fn checkpoint(&self, kind: CheckpointKind) -> Result<CheckpointFolder> {
-        let checkpoint = self.trigger(kind).await?;
+        let until = self.env.clock.monotonic().saturating_add(self.options.coordinator.timeout);
+        let checkpoint = loop {
+            match self.trigger(kind).await {
+                Err(error) if error.kind() == ErrorKind::LimitExceeded && self.env.clock.monotonic() < until => {
+                    self.env.runtime.sleep(IN_FLIGHT_PAUSE).await;
+                }
+                triggered => break triggered?,
+            }
+        };
         self.outcome_of(checkpoint).await
     }
 
