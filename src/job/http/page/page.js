@@ -1,0 +1,67 @@
+// The web page of icecore's job manager: draws what `api/job` reports.
+
+import { startActions, updateActions } from "./page/actions.js";
+import { checkpointsPart } from "./page/checkpoints.js";
+import { byTest } from "./page/dom.js";
+import { changes, showBanner, showHead } from "./page/head.js";
+import { eventsPart, growthPart, showOptions } from "./page/history.js";
+import { startPolling } from "./page/poll.js";
+import { showWorkers } from "./page/workers.js";
+
+const QUIET = 500;
+
+let newest = null;
+let isReachable = false;
+let waiting = [];
+
+// Several sentences within a moment are one announcement: a second text would replace the first unread.
+function announce(text) {
+  if (!waiting.length) {
+    setTimeout(() => {
+      byTest("live").textContent = waiting.join(" ");
+      waiting = [];
+    }, QUIET);
+  }
+  waiting.push(text);
+}
+
+const PARTS = [
+  (job) => showHead(job, false),
+  checkpointsPart(),
+  showWorkers,
+  growthPart(),
+  eventsPart(),
+  showOptions,
+];
+
+// A report that one part cannot draw must not keep the others from theirs.
+function drawParts(job) {
+  for (const part of PARTS) {
+    try {
+      part(job);
+    } catch (error) {
+      console.error(error);
+    }
+  }
+}
+
+function onJob(job) {
+  changes(newest, job).forEach(announce);
+  if (newest && !isReachable) announce("The manager is reachable again.");
+  newest = job;
+  isReachable = true;
+  showBanner(null);
+  updateActions(job, true);
+  drawParts(job);
+  document.body.dataset.ready = "";
+}
+
+function onTrouble({ since, why }) {
+  showBanner({ since, why, hasData: newest !== null });
+  if (isReachable || !newest) announce(`The manager is not reachable: ${why}.`);
+  isReachable = false;
+  updateActions(newest, false);
+  if (newest) showHead(newest, true);
+}
+
+startActions({ announce, afterwards: startPolling(onJob, onTrouble) });
