@@ -5,8 +5,8 @@ import { age, count, duration, id, plural } from "./format.js";
 import { isOver } from "./head.js";
 
 const UNKNOWN = {
-  error: "No answer.",
-  advice: "Whether it was done is not known: look at the job's state and its checkpoints before you try again.",
+  error: "no answer, so whether it was done is not known",
+  advice: "look at the job's state and its checkpoints before you try again",
 };
 
 const savepointDone = (answer) => `Savepoint ${id(answer.checkpoint)} is complete: ${answer.folder}`;
@@ -44,7 +44,7 @@ const ACTIONS = {
   },
 };
 
-// Actions by name that are under way or have ended: {phase, since, took, text, advice}.
+// Actions by name that are under way or have ended: {phase, since, took, text}.
 const runs = new Map();
 let job = null;
 let announce = () => {};
@@ -68,7 +68,7 @@ async function ask(path, body) {
   }
   const answer = await response.json().catch(() => null);
   if (response.ok) return { isDone: answer !== null, answer: answer ?? UNKNOWN };
-  return { isDone: false, answer: { error: answer?.error ?? `The manager answered ${response.status}.`, advice: answer?.advice ?? null } };
+  return { isDone: false, answer: { error: answer?.error ?? `the manager answered ${response.status}`, advice: answer?.advice ?? null } };
 }
 
 async function perform(name, body) {
@@ -76,16 +76,16 @@ async function perform(name, body) {
   const since = performance.now();
   // Anew, so that the newest is the first of the list.
   runs.delete(name);
-  const run = { name, phase: "waiting", since, text: action.doing(body), advice: null };
+  const run = { name, phase: "waiting", since, text: action.doing(body) };
   runs.set(name, run);
   announce(`${run.text}…`);
   tick();
   const { isDone, answer } = await ask(action.path, body);
   run.phase = isDone ? "done" : "failed";
   run.took = performance.now() - since;
-  run.text = isDone ? action.done(answer, body) : `${action.failed}: ${answer.error}`;
-  run.advice = isDone ? null : answer.advice ?? null;
-  announce([run.text, run.advice].filter(Boolean).join(". "));
+  const failed = [answer.error, answer.advice].filter(Boolean).join("; ");
+  run.text = isDone ? action.done(answer, body) : `${action.failed}: ${failed}`;
+  announce(run.text);
   tick();
   if (isDone) dialog(name)?.close();
   afterwards();
@@ -99,7 +99,6 @@ function phrase(run) {
 function newResult({ name }) {
   const node = element("li", { "data-test": `result-${name}` });
   const words = element("p", { class: "data" });
-  words.append(element("span"), element("span", { class: "advice" }));
   const dismiss = element("button", { type: "button", class: "quiet", "aria-label": "Dismiss this result" }, "Dismiss");
   dismiss.addEventListener("click", () => {
     runs.delete(name);
@@ -113,8 +112,7 @@ function newResult({ name }) {
 function updateResult(node, run) {
   const [words, dismiss] = node.children;
   setAttribute(node, "data-phase", run.phase);
-  setText(words.firstChild, phrase(run));
-  setText(words.lastChild, run.advice ? ` ${run.advice}` : "");
+  setText(words, phrase(run));
   setShown(dismiss, run.phase !== "waiting");
 }
 
@@ -125,7 +123,7 @@ function drawStatus(name) {
   const status = byTest(`status-${name}`, box);
   const shown = box.refusal ? { phase: "failed", text: box.refusal } : run && run.since >= box.openedAt ? run : null;
   setAttribute(status, "data-phase", shown?.phase ?? null);
-  setText(status, shown ? [phrase(shown), shown.advice].filter(Boolean).join(" ") : "");
+  setText(status, shown ? phrase(shown) : "");
   setAttribute(byTest(`submit-${name}`, box), "aria-disabled", isWaiting(name) ? "true" : null);
 }
 

@@ -74,23 +74,21 @@ function showInFlight(job) {
   setText(byTest("in-flight-age"), flying.length ? `${list(kinds)}, for ${age(now - first)}` : "");
 }
 
-// When the next periodic checkpoint is due, as far as the page can tell; `null` if it cannot.
+// When the next periodic checkpoint is due, by the coordinator's rule: an interval after whatever was triggered last, and
+// a pause after what ended last, since this manager began. The first is due at once.
 function nextDue(job) {
   const { interval_ms: interval, min_pause_ms: pause } = job.options;
-  const periodic = (c) => c.kind !== "savepoint" && c.generation === job.generation;
-  const began = job.events.find((event) => event.kind === "running" && event.generation === job.generation);
-  const triggered = [...job.in_flight, ...job.checkpoints.filter(periodic)].map((c) => c.triggered_at_unix_ms);
-  const ended = job.checkpoints.filter(periodic).map((c) => endOf(c) + pause);
-  const starts = [...triggered, ...(began ? [began.at_unix_ms] : [])].map((at) => at + interval);
-  return starts.length ? Math.max(...starts, ...ended) : null;
+  const ended = job.checkpoints.filter((c) => c.triggered_at_unix_ms >= job.manager.started_at_unix_ms);
+  const triggered = [...job.in_flight, ...ended].map((c) => c.triggered_at_unix_ms + interval);
+  return Math.max(0, ...triggered, ...ended.map((c) => endOf(c) + pause));
 }
 
 function nextText(job) {
   if (isOver(job) || job.stopping || job.options.interval_ms === null) return "none";
   if (job.state !== "running") return NONE;
-  if (job.in_flight.length >= job.options.max_concurrent) return "waits";
+  // Savepoints do not count.
+  if (job.in_flight.filter((c) => c.kind !== "savepoint").length >= job.options.max_concurrent) return "waits";
   const due = nextDue(job);
-  if (due === null) return NONE;
   return due <= now ? "due now" : `in ${age(due - now + 999)}`;
 }
 
@@ -103,11 +101,10 @@ function ruleText(job) {
 
 function emptyText(job) {
   if (isOver(job)) return "No checkpoint was taken.";
+  if (job.in_flight.length) return "No checkpoint yet: the first is on its way.";
   if (job.options.interval_ms === null) return "No checkpoint yet: they are taken by hand only.";
-  const first = nextText(job);
-  if (first.startsWith("in ")) return `No checkpoint yet: the first is due ${first}.`;
-  if (job.state === "running") return "No checkpoint yet: the first is due now.";
-  return `No checkpoint yet: the first is due ${duration(job.options.interval_ms, true)} after all workers run.`;
+  if (job.state !== "running") return "No checkpoint yet: the first is due when all workers run.";
+  return job.stopping ? "No checkpoint yet." : `No checkpoint yet: the first is due ${nextText(job).replace("due ", "")}.`;
 }
 
 const head = (c) => `${id(c.checkpoint)}, ${c.kind}${isComplete(c) ? "" : ", aborted"}`;

@@ -95,7 +95,7 @@ function newRow(columns) {
 export function fillTable(table, columns, items, keyOf) {
   const body = table.tBodies[0];
   syncKeyed(body, items, keyOf, () => newRow(columns), (row, item) => {
-    row.dataset.key = keyOf(item);
+    setAttribute(row, "data-key", keyOf(item));
     columns.forEach(([, , fill], index) => {
       const text = fill(row.cells[index], item);
       if (text !== undefined) setText(row.cells[index], text);

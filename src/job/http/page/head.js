@@ -1,7 +1,7 @@
 // The top of the page: which job, how it is, and who manages it.
 
 import { byTest, element, setAttribute, setShown, setText, setTime } from "./dom.js";
-import { age, count, duration, id, list, moment, plural } from "./format.js";
+import { age, count, id, list, moment, plural } from "./format.js";
 
 const OVER = new Set(["finished", "cancelled", "failed"]);
 
@@ -16,7 +16,7 @@ function sentence(job) {
     case "running":
       return job.stopping ? "Stops in good order: its last checkpoint comes first." : "All workers run.";
     case "restarting":
-      return job.restarts_in_ms === null ? "Starts its workers again." : `Starts its workers again in ${duration(job.restarts_in_ms)}.`;
+      return job.restarts_in_ms === null ? "Starts its workers again." : `Starts its workers again in ${age(job.restarts_in_ms + 999)}.`;
     case "finished":
       return "Its input is done, or it was stopped in good order. All that it put out is committed.";
     case "cancelled":
@@ -28,6 +28,11 @@ function sentence(job) {
   }
 }
 
+function failureOf(job) {
+  if (job.state === "failed") return ["Reason", job.reason ?? job.last_failure];
+  return ["Last failure", ["starting", "restarting"].includes(job.state) ? job.last_failure : null];
+}
+
 function showState(job, isOld) {
   const state = byTest("state");
   const isStopping = job.stopping && !isOver(job);
@@ -35,10 +40,9 @@ function showState(job, isOld) {
   setAttribute(state, "data-state", job.state);
   setAttribute(state, "data-old", isOld ? "" : null);
   setText(byTest("sentence"), sentence(job));
-  const failure = job.state === "failed" ? job.reason ?? job.last_failure
-    : ["starting", "restarting"].includes(job.state) ? job.last_failure : null;
+  const [title, failure] = failureOf(job);
   setShown(byTest("last-failure"), failure !== null);
-  setText(byTest("last-failure"), failure === null ? "" : job.state === "failed" ? failure : `Last failure: ${failure}`);
+  setText(byTest("last-failure"), failure === null ? "" : `${title}: ${failure}`);
 }
 
 function showSince(job) {

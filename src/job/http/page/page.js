@@ -2,7 +2,7 @@
 
 import { startActions, updateActions } from "./page/actions.js";
 import { checkpointsPart } from "./page/checkpoints.js";
-import { byTest } from "./page/dom.js";
+import { byTest, setAttribute } from "./page/dom.js";
 import { changes, showBanner, showHead } from "./page/head.js";
 import { eventsPart, growthPart, showOptions } from "./page/history.js";
 import { startPolling } from "./page/poll.js";
@@ -53,7 +53,7 @@ function onJob(job) {
   showBanner(null);
   updateActions(job, true);
   drawParts(job);
-  document.body.dataset.ready = "";
+  setAttribute(document.body, "data-ready", "");
 }
 
 function onTrouble({ since, why }) {
