@@ -218,15 +218,20 @@ function open(name) {
   drawStatus(name);
 }
 
+// What is wrong with what was filled in, and where; `null` if nothing is.
+const CHECKS = {
+  rescale: (form) => (Number(form.workers.value) === job.parallelism
+    ? [`It has ${plural(job.parallelism, "worker")} already.`, form.workers] : null),
+  cancel: (form) => (form.checkpoints.value === "drop" && form.typed.value !== job.job
+    ? ["That is not the job's name: nothing was done.", form.typed] : null),
+};
+
 function submit(name, form) {
   const box = dialog(name);
   if (isWaiting(name)) return;
-  if (reason) return refuse(box, name, reason);
-  if (name === "cancel" && form.checkpoints.value === "drop" && form.typed.value !== job.job) {
-    return refuse(box, name, "That is not the job's name: nothing was done.", form.typed);
-  }
-  refuse(box, name, null);
-  return perform(name, ACTIONS[name].body(form));
+  const [wrong, field] = reason ? [reason, null] : CHECKS[name]?.(form) ?? [null, null];
+  refuse(box, name, wrong, field);
+  if (!wrong) perform(name, ACTIONS[name].body(form));
 }
 
 function press(name) {

@@ -36,7 +36,7 @@ function failureOf(job) {
 function showState(job, isOld) {
   const state = byTest("state");
   const isStopping = job.stopping && !isOver(job);
-  setText(state, `${isOld ? "was " : ""}${job.state}${isStopping ? ", stopping" : ""}`);
+  setText(state, `${isOld && !isOver(job) ? "was " : ""}${job.state}${isStopping ? ", stopping" : ""}`);
   setAttribute(state, "data-state", job.state);
   setAttribute(state, "data-old", isOld ? "" : null);
   setText(byTest("sentence"), sentence(job));
@@ -83,9 +83,10 @@ export function showBanner(trouble) {
   setText(banner, troubleText(trouble));
 }
 
-function troubleText({ since, why, hasData }) {
-  const old = hasData ? "what is shown is old." : "nothing is known yet.";
-  return `Not reachable since ${moment(since, Date.now()).text} (${why}); ${old}`;
+function troubleText({ since, why, job }) {
+  const at = `Not reachable since ${moment(since, Date.now()).text} (${why})`;
+  if (!job) return `${at}; nothing is known yet.`;
+  return isOver(job) ? `${at}; the job was over: ${job.state}.` : `${at}; what is shown is old.`;
 }
 
 // What somebody who only hears the page should be told between two polls.

@@ -45,6 +45,14 @@ function drawParts(job) {
   }
 }
 
+// A box whose content is cut off is scrolled by keys: then it can be focused, else it would only be in the way.
+function letScroll() {
+  for (const box of document.querySelectorAll(".scroll, .tall")) {
+    const isCut = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+    if (box !== document.activeElement) setAttribute(box, "tabindex", isCut ? 0 : null);
+  }
+}
+
 function onJob(job) {
   changes(newest, job).forEach(announce);
   if (newest && !isReachable) announce("The manager is reachable again.");
@@ -53,11 +61,12 @@ function onJob(job) {
   showBanner(null);
   updateActions(job, true);
   drawParts(job);
+  letScroll();
   setAttribute(document.body, "data-ready", "");
 }
 
 function onTrouble({ since, why }) {
-  showBanner({ since, why, hasData: newest !== null });
+  showBanner({ since, why, job: newest });
   if (isReachable || !newest) announce(`The manager is not reachable: ${why}.`);
   isReachable = false;
   updateActions(newest, false);
