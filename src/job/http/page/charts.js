@@ -66,7 +66,7 @@ function barShapes(bar, x, wide, scale) {
   if (below > scale.top) {
     const [middle, half] = [x + wide / 2, Math.max(3, wide / 2)];
     const points = `${middle - half},${TOP} ${middle + half},${TOP} ${middle},${TOP - 7}`;
-    shapes.push(shape(`${bar.key} more`, "polygon", { class: "beyond", points }));
+    shapes.push(shape(`${bar.key} more`, "polygon", { class: `beyond ${bar.parts[0].name}`, points }));
   }
   if (!shapes.length && bar.isAborted) {
     const [middle, y] = [x + wide / 2, FLOOR - 5];
@@ -76,14 +76,15 @@ function barShapes(bar, x, wide, scale) {
   return shapes;
 }
 
-// Bars from old to new, each `{key, label, parts: [{name, value}], isAborted, says}`: the newest for which there is room.
+// Bars from old to new, each `{key, label, parts: [{name, value}], isAborted, isOdd, says}`: the newest for which
+// there is room.
 export function barLayout({ bars, unit, name }, width) {
   const room = width - LEFT - RIGHT;
   const shown = bars.slice(-Math.max(1, Math.floor(room / 7)));
   const total = (bar) => bar.parts.reduce((sum, { value }) => sum + (value ?? 0), 0);
-  // One that ran into its timeout must not make all others flat.
-  const scaled = shown.some((bar) => !bar.isAborted) ? shown.filter((bar) => !bar.isAborted) : shown;
-  const scale = valueScale(Math.max(...scaled.map(total)), unit);
+  // An odd one, like one that ran into its timeout, must not make all others flat.
+  const usual = shown.filter((bar) => !bar.isOdd);
+  const scale = valueScale(Math.max(...(usual.length ? usual : shown).map(total)), unit);
   const pitch = Math.min(28, room / shown.length);
   const wide = fixed(Math.max(1, pitch - Math.min(4, pitch * 0.3)));
   const every = Math.max(1, Math.ceil((8 * String(shown.at(-1).label).length + 14) / pitch));

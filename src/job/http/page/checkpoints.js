@@ -115,13 +115,16 @@ const says = (c, value, told) => (isComplete(c) || value !== null ? `${head(c)}:
 function durationBar(c) {
   const part = { name: isComplete(c) ? "complete" : "aborted", value: c.duration_ms };
   const told = says(c, c.duration_ms, duration(c.duration_ms));
-  return { key: keyOf(c), label: id(c.checkpoint), isAborted: !isComplete(c), parts: [part], says: told };
+  const isAborted = !isComplete(c);
+  return { key: keyOf(c), label: id(c.checkpoint), isAborted, isOdd: isAborted, parts: [part], says: told };
 }
 
 const bytesBar = (withShared) => (c) => ({
   key: keyOf(c),
   label: id(c.checkpoint),
   isAborted: !isComplete(c),
+  // What a full one sends is no measure for what incremental ones do.
+  isOdd: !isComplete(c) || (!withShared && c.kind !== "incremental"),
   parts: [{ name: "uploaded", value: c.uploaded_bytes }, ...(withShared ? [{ name: "shared", value: c.shared_bytes }] : [])],
   says: says(c, c.uploaded_bytes, `${bytes(c.uploaded_bytes)} uploaded, ${bytes(c.shared_bytes)} shared`),
 });
