@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
@@ -24,6 +22,15 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("page/index.html")),
     ("/page.css", CSS, include_str!("page/page.css")),
     ("/page.js", SCRIPT, include_str!("page/page.js")),
+    ("/page/actions.js", SCRIPT, include_str!("page/actions.js")),
+    ("/page/charts.js", SCRIPT, include_str!("page/charts.js")),
+    ("/page/checkpoints.js", SCRIPT, include_str!("page/checkpoints.js")),
+    ("/page/dom.js", SCRIPT, include_str!("page/dom.js")),
+    ("/page/format.js", SCRIPT, include_str!("page/format.js")),
+    ("/page/head.js", SCRIPT, include_str!("page/head.js")),
+    ("/page/history.js", SCRIPT, include_str!("page/history.js")),
+    ("/page/poll.js", SCRIPT, include_str!("page/poll.js")),
+    ("/page/workers.js", SCRIPT, include_str!("page/workers.js")),
 ];
 
 pub(super) fn pages() -> Router<Arc<Manager>> {
@@ -37,4 +44,32 @@ pub(super) fn pages() -> Router<Arc<Manager>> {
         ];
         router.route(path, get(async move || (headers, *content).into_response()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_page_is_served() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/job/http/page");
+        let there = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let name = |path: &str| match path {
+            "/" => "index.html".to_owned(),
+            path => path.rsplit('/').next().unwrap().to_owned(),
+        };
+        let served: BTreeSet<String> = FILES.iter().map(|(path, ..)| name(path)).collect();
+        assert_eq!(there.collect::<BTreeSet<_>>(), served);
+    }
+
+    #[test]
+    fn the_page_asks_for_nothing_from_elsewhere() {
+        for (path, _, content) in FILES {
+            for part in ["https://", "src=\"http", "href=\"http", "@import", "url(h", "innerHTML"] {
+                assert!(!content.contains(part), "{path} has {part}");
+            }
+        }
+    }
 }
