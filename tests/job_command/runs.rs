@@ -97,8 +97,9 @@ async fn the_history_of_a_manager_that_was_killed_is_there_but_for_its_last_seco
     let settings = Settings::new(folder.path(), 60_000, 1_000);
     let mut first = run(&settings, &["--workers", "1"]);
     moves_on(&settings, 0).await;
-    let written =
-        || fs::read_dir(settings.root.join("store/job-count/history")).is_ok_and(|mut all| all.next().is_some());
+    let is_whole =
+        |file: std::io::Result<fs::DirEntry>| !file.unwrap().file_name().to_str().unwrap().starts_with(".tmp-");
+    let written = || fs::read_dir(settings.root.join("store/job-count/history")).is_ok_and(|mut all| all.any(is_whole));
     crate::job::eventually("a part of the history on the store", || async { written() }).await;
     first.kill();
     let mut second = run(&settings, &["--workers", "1"]);

@@ -44,14 +44,10 @@ pub(super) async fn run(place: &Place, args: RunArgs) -> Result<Done> {
     let (store, id) = (job.store.clone(), job.layout.job().clone());
     let manager = Manager::start(store, id, Arc::new(launcher), place.env.clone(), options, Vec::new()).await?;
     place.output.note(&format!("job {}: {page} shows it; workers report to {}", job.layout.job(), manager.address()));
-    let ending = tokio::select! {
-        ending = follow(place, &manager) => ending,
-        served = server.serve(manager.clone()) => {
-            manager.cancel();
-            manager.ended().await;
-            return Err(served.err().unwrap_or_else(|| Error::invalid("serve the job manager's page", "it ended")));
-        }
-    };
+    let (ending, served) = tokio::join!(follow(place, &manager), server.serve(manager.clone()));
+    if let Err(error) = served {
+        tracing::warn!(%error, "the page was not served to the end");
+    }
     outcome(&job, &manager, &ending)
 }
 

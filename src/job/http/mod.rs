@@ -21,6 +21,7 @@ mod pages;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -39,6 +40,8 @@ pub use client::{JobClient, address_of_holder};
 pub const HEADER: &str = "x-icecore";
 /// The longest request.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// How long answers may take after the job's end.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Where it is served unless something else is said.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -72,15 +75,27 @@ impl HttpServer {
         format!("{name} http://{}", self.address)
     }
 
-    /// Serves until the future is dropped.
+    /// Serves until the job is over, and those who wait for that have heard it.
     ///
     /// # Errors
     /// What the operating system says.
     pub async fn serve(self, manager: Arc<Manager>) -> Result<()> {
-        let address = self.address;
-        axum::serve(self.listener, router(manager))
-            .await
-            .map_err(|error| Error::io("serve the job manager's page", address, error))
+        let Self { listener, address } = self;
+        let of_server = manager.clone();
+        let is_over = async move {
+            of_server.ended().await;
+        };
+        let served = axum::serve(listener, router(manager.clone())).with_graceful_shutdown(is_over).into_future();
+        tokio::pin!(served);
+        let late = async {
+            manager.ended().await;
+            manager.env().runtime.sleep(LAST_ANSWERS).await;
+        };
+        tokio::select! {
+            served = &mut served => served.map_err(|error| Error::io("serve the job manager's page", address, error)),
+            // Somebody does not read, or does not let go.
+            () = late => Ok(()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::last::LastWords;
 use super::plan::Admission;
 use super::{Manager, ends_the_job};
 use crate::error::Result;
-use crate::job::launch::LaunchOrder;
+use crate::job::launch::{Ended, LaunchOrder};
 use crate::job::run::{Action, Ending, Phase};
 use crate::job::wire::{Cookie, Pass};
 use crate::layout::CheckpointId;
@@ -47,18 +47,19 @@ impl Manager {
         let mut last = LastWords::default();
         let mut running = 0;
         let ending = loop {
-            for ended in self.launcher.ended() {
+            let ended = self.launcher.ended();
+            for ended in &ended {
                 self.desk.failed(ended.worker, ended.generation, &ended.how);
             }
             self.desk.tick();
-            if let Some(ending) = self.carry_out().await {
+            if let Some(ending) = self.carry_out(&ended).await {
                 break ending;
             }
             self.note_running(&mut running);
             if let Err(error) = self.take_checkpoints() {
                 tracing::error!(%error, "the job has lost its coordinator");
                 self.desk.change(|run, _| run.cancel());
-                self.carry_out().await;
+                self.carry_out(&ended).await;
                 break Ending::Failed(error.to_string());
             }
             if let Err(error) = self.say_last_words(&mut last).await {
@@ -83,17 +84,15 @@ impl Manager {
     }
 
     /// Everything that waits. Returns how the job ended, if it did.
-    async fn carry_out(&self) -> Option<Ending> {
+    async fn carry_out(&self, ended: &[Ended]) -> Option<Ending> {
         while let Some(action) = self.desk.next_action() {
             match action {
                 Action::EndWorkers { generation, why } => {
-                    let why = self.explain(generation, why);
-                    self.note_failure(generation, &why);
+                    let why = self.note_failure(generation, why, ended).await;
                     tracing::info!(job = %self.coordinator.layout().job(), generation, why, "workers are ended");
                     self.launcher.end(generation).await;
                 }
                 Action::StartWorkers { generation, workers } => {
-                    self.history.event("started", generation, &format!("{workers} workers"));
                     if let Err(error) = self.start_workers(generation, workers).await {
                         self.desk.interrupted(generation, &error.to_string());
                     }
@@ -126,6 +125,8 @@ impl Manager {
             }
         };
         self.restored.lock().clone_from(&restore);
+        let from = restore.as_ref().map_or_else(|| "with nothing".to_owned(), |path| format!("from {path}"));
+        self.history.event("started", generation, &format!("{workers} workers, {from}"));
         let cookie = Cookie::random(&*self.env.randomness);
         let admission = Admission {
             generation,

@@ -8,11 +8,15 @@ use std::time::Duration;
 use super::Manager;
 use super::chronicle::{Chronicle, MAX_AGE};
 use crate::error::Result;
+use crate::job::launch::Ended;
 use crate::job::run::Ending;
 use crate::metadata::{CheckpointKind, CheckpointMetadata};
 
 /// Between two tries to write the history.
 const HISTORY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the end of a process may take to be seen after its connections have broken.
+const END_IS_SEEN: Duration = Duration::from_millis(10);
 
 impl Manager {
     /// Writes what happens to the store, by and by.
@@ -42,11 +46,28 @@ impl Manager {
         }
     }
 
+    /// Notes a failure, and tells it from workers that were ended for another reason. Returns why.
+    pub(super) async fn note_failure(&self, generation: u64, why: String, ended: &[Ended]) -> String {
+        let failures = self.desk.read(|run, _| run.failures());
+        if self.noted_failures.swap(failures, Ordering::SeqCst) >= failures {
+            return why;
+        }
+        let why = self.explain(generation, why, ended).await;
+        self.history.event("failed", generation, &why);
+        why
+    }
+
     /// When a process dies its peers may be the first to say so, by failing themselves: names those that have ended, too.
-    pub(super) fn explain(&self, generation: u64, why: String) -> String {
-        let ended = self.launcher.ended().into_iter().filter(|ended| ended.generation == generation);
-        let ended: Vec<String> = ended.map(|ended| format!("worker {}: {}", ended.worker, ended.how)).collect();
+    async fn explain(&self, generation: u64, why: String, ended: &[Ended]) -> String {
         if ended.is_empty() {
+            // Connections of a process break a moment before its end can be seen.
+            self.env.runtime.sleep(END_IS_SEEN).await;
+        }
+        let newest = self.launcher.ended();
+        let own = ended.iter().chain(&newest).filter(|ended| ended.generation == generation);
+        let ended: Vec<String> = own.map(|ended| format!("worker {}: {}", ended.worker, ended.how)).collect();
+        // If it was noticed by that it is said already.
+        if ended.iter().all(|ended| why.contains(ended)) {
             return why;
         }
         let why = format!("{why} ({})", ended.join("; "));
@@ -55,14 +76,6 @@ impl Manager {
             Vec::new()
         });
         why
-    }
-
-    /// Tells a failure from workers that were ended for another reason.
-    pub(super) fn note_failure(&self, generation: u64, why: &str) {
-        let failures = self.desk.read(|run, _| run.failures());
-        if self.noted_failures.swap(failures, Ordering::SeqCst) < failures {
-            self.history.event("failed", generation, why);
-        }
     }
 
     /// While the job is ours still.

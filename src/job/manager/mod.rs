@@ -178,6 +178,10 @@ impl Manager {
         self.address
     }
 
+    pub(super) fn env(&self) -> &Env {
+        &self.env
+    }
+
     /// Since when it manages the job.
     pub fn started_at_unix_ms(&self) -> u64 {
         self.started_at_unix_ms
