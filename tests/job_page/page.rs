@@ -13,6 +13,9 @@ fn page_of(status: &Value) -> String {
 
 const RUNNING: &str = "document.querySelector('[data-test=state]').dataset.state === 'running'";
 
+const A_ROW_OF_GENERATION_3: &str = "[...document.querySelectorAll('[data-test=checkpoints-table] td[data-col=generation]')] \
+    .some(cell => cell.textContent.trim() === '3')";
+
 fn rows(table: &str) -> String {
     format!("document.querySelectorAll('[data-test={table}] tbody tr').length")
 }
@@ -97,10 +100,7 @@ async fn a_person_without_a_mouse_sees_the_job_and_rules_it() {
     for part in ["failed", "rescaled", "stopping", "finished", "claimed"] {
         assert!(events.contains(part), "{part}: {events}");
     }
-    let old = format!(
-        "[...document.querySelectorAll('[data-test=checkpoints-table] td[data-col=generation]')].some(cell => cell.textContent.trim() === '3')"
-    );
-    browser.until(&old);
+    browser.until(A_ROW_OF_GENERATION_3);
     assert_clean(&browser, &page);
     settings.let_go();
     drop(browser);

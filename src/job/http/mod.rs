@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /` | the web page |
-//! | `GET /api/job` | [`JobReport`](super::report::JobReport) |
+//! | `GET /api/job` | [`JobReport`] |
 //! | `GET /metrics` | Prometheus' text format |
 //! | `POST /api/checkpoint` `{"kind":"incremental"}` or `"full"` | its number and folder, once it is complete |
 //! | `POST /api/savepoint` `{"path":"savepoints/a"}` | the same |
