@@ -157,7 +157,7 @@ kafka_command() {
     kill) end kafka KILL; kafka_died=$SECONDS; answer_ok ;;
     start)
       alive kafka && { answer_error "the broker runs already"; return; }
-      while [ $((SECONDS - kafka_died)) -le "$KAFKA_FORGOTTEN" ]; do sleep 0.1; done
+      while [ $((SECONDS - ${kafka_died:--9})) -le "$KAFKA_FORGOTTEN" ]; do sleep 0.1; done
       if kafka_start_broker; then answer_ok; else log_tail kafka; answer_error "the broker did not start again"; fi ;;
     pause) kill -STOP "${server_pid[kafka]}"; answer_ok ;;
     resume) kill -CONT "${server_pid[kafka]}"; answer_ok ;;

@@ -163,6 +163,8 @@ pub struct CheckpointRecord {
     pub checkpoint: u64,
     /// Its folder's name.
     pub folder: String,
+    /// Where a savepoint lies, relative to the store.
+    pub path: Option<String>,
     /// The tenure that triggered it.
     pub epoch: String,
     /// The generation of workers that it was taken of.
@@ -171,7 +173,7 @@ pub struct CheckpointRecord {
     pub kind: String,
     /// `complete` or `aborted`; in a report also `dropped`: it was complete, and is not kept any more.
     pub status: String,
-    /// Whether it can be restored. In a report only.
+    /// Whether it can be restored. In a report only. Savepoints are their owners': what became of one since is not known here.
     pub is_retained: bool,
     /// Why it was aborted.
     pub reason: Option<String>,

@@ -286,6 +286,16 @@ impl JobRun {
         Ok(actions)
     }
 
+    /// Starts all workers again, at once, through no failure.
+    pub fn begin_anew(&mut self, why: &str, now: Duration) -> Vec<Action> {
+        if matches!(self.phase, Phase::Over(_)) {
+            return Vec::new();
+        }
+        let mut actions = self.end_workers(why.to_owned());
+        actions.extend(self.begin_generation(now));
+        actions
+    }
+
     /// Ends the job.
     pub fn cancel(&mut self) -> Vec<Action> {
         if matches!(self.phase, Phase::Over(_)) {

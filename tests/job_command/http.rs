@@ -52,12 +52,14 @@ async fn the_port_gives_metrics_and_pages_and_changes_nothing_for_other_sites() 
         "failedDeletes",
         "dedupeRatio",
     ] {
-        let line = format!("icecore_jobmanager_job_{name}{{job=\"count\"}} ");
+        let line = format!("icecore_jobmanager_job_{name}{{job_name=\"count\"}} ");
         let value =
             metrics.lines().find_map(|text| text.strip_prefix(&line)).unwrap_or_else(|| panic!("{name}: {metrics}"));
         assert!(value.parse::<f64>().unwrap() >= 0.0, "{name}: {value}");
     }
-    assert!(metrics.contains("numberOfCompletedCheckpoints{job=\"count\"} ") && metrics.trim_end().ends_with("# EOF"));
+    assert!(
+        metrics.contains("numberOfCompletedCheckpoints{job_name=\"count\"} ") && metrics.trim_end().ends_with("# EOF")
+    );
 
     let page = get(address, "/");
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("content-security-policy: default-src 'none'"), "{page}");

@@ -6,7 +6,8 @@ use icecore::metadata::CheckpointKind;
 use icecore::store::StorePath;
 
 use crate::dataflow::{assert_exact, committed, expected};
-use crate::job::{Job, Settings, Turn};
+use crate::job::{Job, Settings, Turn, eventually};
+use crate::job_process::signal;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_job_has_committed_all_that_it_read_and_goes_on_elsewhere_from_its_savepoint() {
@@ -66,6 +67,32 @@ async fn a_cancelled_job_keeps_its_checkpoints_and_the_next_one_goes_on_from_the
     job.manager.cancel();
     assert_eq!(job.ends().await, Ending::Cancelled);
     let job = Job::start(&settings).await;
+    assert_eq!(job.ends().await, Ending::Finished);
+    assert_exact(&settings.outputs(), settings.end);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_whose_last_savepoint_cannot_be_taken_goes_on() {
+    let folder = Turn::come().await;
+    let settings = Settings::new(folder.path(), 10_000, 2_000);
+    let job = Job::start(&settings).await;
+    job.moves_on().await;
+    let generation = job.generation();
+    // While a worker stands still no checkpoint completes, so the savepoint's turn does not come.
+    let stopped = job.process(0);
+    signal(stopped, "STOP");
+    let manager = job.manager.clone();
+    let stopping = tokio::spawn(async move { manager.stop(Some(StorePath::new("kept/a").unwrap())).await });
+    eventually("the order to stop", || async { job.manager.report().stopping }).await;
+    let in_the_way = settings.root.join("store/kept/a");
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    std::fs::write(in_the_way.join("something"), "else").unwrap();
+    signal(stopped, "CONT");
+    let error = stopping.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    job.moves_on().await;
+    assert!(job.generation() > generation && !job.manager.report().stopping);
+    assert_eq!(job.manager.report().failures, 0, "this is no failure");
     assert_eq!(job.ends().await, Ending::Finished);
     assert_exact(&settings.outputs(), settings.end);
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::ManagerArgs;
-use crate::cli::output::Done;
+use crate::cli::output::{Done, one_line};
 use crate::cli::owner::read_claim;
 use crate::cli::place::{Job, Place};
 use crate::cli::progress::Spinner;
@@ -40,7 +40,7 @@ struct EndedNode {
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if nobody runs it, or if who does serves no such port.
-pub(super) async fn manager(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
+async fn manager(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
     let job = place.job().await?;
     if let Some(address) = args.manager {
         return Ok((job, JobClient::new(address, place.env.clone())));
@@ -61,10 +61,11 @@ pub(super) async fn manager(place: &Place, args: ManagerArgs) -> Result<(Job, Jo
 }
 
 /// Makes sure that the manager is this job's: the claim may be an old one, and the port somebody else's by now.
-async fn checked(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
+pub(super) async fn checked(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
     let (job, client) = manager(place, args).await?;
     let report = client.report().await?;
-    if report.job == job.layout.job().as_str() && report.store == job.store.describe() {
+    let owner = Epochs::list(&*job.store, &job.layout).await?.living_owner();
+    if report.job == job.layout.job().as_str() && owner.is_some_and(|owner| owner.to_string() == report.manager.epoch) {
         return Ok((job, client));
     }
     let message = format!("the manager there runs job {} on {}", report.job, report.store);
@@ -91,7 +92,7 @@ pub(super) async fn savepoint(place: &Place, args: ManagerArgs, path: &str) -> R
 
 fn done(job: &Job, taken: Taken, what: &str) -> Result<Done> {
     let node = TakenNode { job: job.layout.job().to_string(), checkpoint: taken.checkpoint, folder: taken.folder };
-    Done::new(format!("{what} {} is complete: {}", node.checkpoint, node.folder), &node)
+    Done::new(one_line(&format!("{what} {} is complete: {}", node.checkpoint, node.folder)), &node)
 }
 
 pub(super) async fn rescale(place: &Place, args: ManagerArgs, workers: u32) -> Result<Done> {
@@ -130,7 +131,9 @@ pub(super) async fn cancel(place: &Place, args: ManagerArgs, drops: bool, dry_ru
     let mut dropped = Vec::new();
     if drops {
         let view = job.view().await?;
-        dropped.extend(view.checkpoints.keys().map(|folder| folder.checkpoint.0));
+        // What somebody holds stays.
+        let going = view.checkpoints.keys().filter(|folder| view.holds(**folder).next().is_none());
+        dropped.extend(going.map(|folder| folder.checkpoint.0));
     }
     if !dry_run {
         let spinner = Spinner::new(place.output, "ending the workers");

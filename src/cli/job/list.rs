@@ -18,7 +18,7 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Serialize)]
 struct Row {
     job: String,
-    /// As the manager says; `held`: somebody holds the job who does not answer here; `not running`.
+    /// As the manager says; `held`: by who serves no port; `held, and does not answer`; `not running`; `cannot be read: why`.
     state: String,
     generation: Option<u64>,
     workers: Option<u32>,
@@ -39,13 +39,12 @@ pub(super) async fn run(place: &Place) -> Result<Done> {
     let jobs = children.iter().filter_map(|child| JobLayout::job_of_folder(&child.name));
     let jobs: Vec<Job> =
         jobs.map(|id| Ok(Job { store: store.clone(), layout: JobLayout::new(id)? })).collect::<Result<_>>()?;
-    let rows: Vec<Result<Row>> =
-        futures::stream::iter(jobs).map(|job| row(place, job)).buffered(AT_ONCE).collect().await;
-    let listing = Listing { store: store.describe(), jobs: rows.into_iter().collect::<Result<_>>()? };
+    let rows: Vec<Row> = futures::stream::iter(jobs).map(|job| row(place, job)).buffered(AT_ONCE).collect().await;
+    let listing = Listing { store: store.describe(), jobs: rows };
     Done::new(text(&listing), &listing)
 }
 
-async fn row(place: &Place, job: Job) -> Result<Row> {
+async fn row(place: &Place, job: Job) -> Row {
     let mut row = Row {
         job: job.layout.job().to_string(),
         state: "not running".to_owned(),
@@ -55,14 +54,21 @@ async fn row(place: &Place, job: Job) -> Result<Row> {
         holder: None,
         page: None,
     };
-    let Some(owner) = Epochs::list(&*job.store, &job.layout).await?.living_owner() else { return Ok(row) };
+    let owner = match Epochs::list(&*job.store, &job.layout).await {
+        Ok(epochs) => epochs.living_owner(),
+        // No reason to show nothing of the others.
+        Err(error) => {
+            row.state = format!("cannot be read: {error}");
+            return row;
+        }
+    };
+    let Some(owner) = owner else { return row };
     "held".clone_into(&mut row.state);
-    // A claim that cannot be read is no reason to show nothing of the others.
-    let Ok(claim) = read_claim(&job, owner).await else { return Ok(row) };
+    let Ok(claim) = read_claim(&job, owner).await else { return row };
     if let Some(address) = address_of_holder(&claim.holder) {
         row.page = Some(format!("http://{address}"));
         match JobClient::new(address, place.env.clone()).report().await {
-            Ok(report) if report.job == row.job && report.store == job.store.describe() => {
+            Ok(report) if report.job == row.job && report.manager.epoch == owner.to_string() => {
                 row.state = report.state;
                 row.generation = Some(report.generation);
                 row.workers = Some(report.parallelism);
@@ -74,7 +80,7 @@ async fn row(place: &Place, job: Job) -> Result<Row> {
         }
     }
     row.holder = Some(claim.holder);
-    Ok(row)
+    row
 }
 
 fn text(listing: &Listing) -> String {

@@ -89,6 +89,9 @@ pub(super) struct RunArgs {
     /// Where the web page, the metrics and the other `job` commands are served
     #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     pub(super) http: SocketAddr,
+    /// The address under which others reach that, if it is not the same
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) http_advertise: Option<SocketAddr>,
     /// The command of a worker; it finds what it is to do in ICECORE_WORKER_ORDER
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,

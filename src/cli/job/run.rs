@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::RunArgs;
 use crate::cli::exit;
-use crate::cli::output::Done;
+use crate::cli::output::{Done, one_line};
 use crate::cli::owner::holder;
 use crate::cli::place::{Job, Place};
 use crate::coordinator::{CoordinatorOptions, RetentionPolicy};
@@ -38,8 +38,14 @@ pub(super) async fn run(place: &Place, args: RunArgs) -> Result<Done> {
     // From here on a signal is waited for: dropped in the midst of its claim, a manager would leave a tenure that looks alive.
     place.signals.awaits();
     let server = HttpServer::bind(args.http).await?;
-    let page = format!("http://{}", server.address());
-    let options = options(&args, server.holder(&holder("job manager")))?;
+    let told = args.http_advertise.unwrap_or(server.address());
+    if told.ip().is_unspecified() {
+        return Err(Error::invalid("run a job", "the claim on the store cannot tell others an address to ask at")
+            .with_object(told)
+            .with_advice("say by --http-advertise HOST:PORT how this machine is reached"));
+    }
+    let page = format!("http://{told}");
+    let options = options(&args, HttpServer::holder_at(&holder("job manager"), told))?;
     let launcher = launcher(&args);
     let (store, id) = (job.store.clone(), job.layout.job().clone());
     let manager = Manager::start(store, id, Arc::new(launcher), place.env.clone(), options, Vec::new()).await?;
@@ -105,7 +111,7 @@ fn outcome(job: &Job, manager: &Manager, ending: &Ending) -> Result<Done> {
     let newest = outcome.newest_checkpoint.map_or_else(|| "none".to_owned(), |newest| newest.to_string());
     let text = format!("job {} {ending}; failures: {}; newest checkpoint: {newest}", outcome.job, outcome.failures);
     let code = if matches!(ending, Ending::Failed(_)) { exit::FAILED } else { exit::OK };
-    Ok(Done::new(text, &outcome)?.with_code(code))
+    Ok(Done::new(one_line(&text), &outcome)?.with_code(code))
 }
 
 fn options(args: &RunArgs, holder: String) -> Result<ManagerOptions> {

@@ -1,7 +1,7 @@
 //! `job status`: how a running job is.
 
 use super::ManagerArgs;
-use super::ask::manager;
+use super::ask::checked;
 use crate::cli::output::{Done, one_line};
 use crate::cli::place::Place;
 use crate::cli::text::{Align, Table, count, duration, size, time};
@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::job::report::{CheckpointRecord, JobReport};
 
 pub(super) async fn run(place: &Place, args: ManagerArgs, last: usize) -> Result<Done> {
-    let (_, client) = manager(place, args).await?;
+    let (_, client) = checked(place, args).await?;
     let report = client.report().await?;
     Done::new(text(&report, last), &report)
 }

@@ -164,11 +164,11 @@ pub(super) async fn cancel(
     State(manager): State<Arc<Manager>>,
     request: Asked<CancelRequest>,
 ) -> Answer<impl Serialize> {
-    match request?.0.checkpoints.as_str() {
-        "keep" => manager.cancel(),
-        "drop" => manager.cancel_and_drop(),
+    let drops = match request?.0.checkpoints.as_str() {
+        "keep" => false,
+        "drop" => true,
         _ => return Err(Error::invalid("cancel a job", "its checkpoints: `keep` or `drop`").into()),
-    }
-    manager.ended().await;
+    };
+    manager.cancelled(drops).await?;
     Ok(Json(Nothing {}))
 }

@@ -27,7 +27,7 @@ pub(super) async fn metrics(State(manager): State<Arc<Manager>>) -> Response {
 
 fn text(report: &JobReport) -> Result<String, std::fmt::Error> {
     let mut registry =
-        Registry::with_prefix_and_labels(PREFIX, [("job".into(), report.job.clone().into())].into_iter());
+        Registry::with_prefix_and_labels(PREFIX, [("job_name".into(), report.job.clone().into())].into_iter());
     let mut whole = |name: &str, help: &str, value: u64| {
         let gauge: Gauge = Gauge::default();
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -36,7 +36,11 @@ fn text(report: &JobReport) -> Result<String, std::fmt::Error> {
     checkpoints(report, &mut whole);
     workers(report, &mut whole);
     let shared = &report.shared;
-    whole("sharedFiles", "Entries of the registry of shared files", shared.objects);
+    whole(
+        "sharedFiles",
+        "Shared files that the registry knows, without those whose deletion is under way",
+        shared.objects,
+    );
     whole("sharedBytes", "Bytes of the shared files", shared.stored_bytes);
     whole(
         "referencedBytes",

@@ -72,7 +72,12 @@ impl HttpServer {
     /// What the manager is to call itself ([`CoordinatorOptions::holder`](crate::coordinator::CoordinatorOptions::holder)), so that
     /// whoever reads its claim on the store finds this port ([`address_of_holder`]).
     pub fn holder(&self, name: &str) -> String {
-        format!("{name} http://{}", self.address)
+        Self::holder_at(name, self.address)
+    }
+
+    /// The same for a port that others reach at another address than it listens at.
+    pub fn holder_at(name: &str, address: SocketAddr) -> String {
+        format!("{name} http://{address}")
     }
 
     /// Serves until the job is over, and those who wait for that have heard it.

@@ -10,6 +10,7 @@ use futures::TryStreamExt;
 
 use super::history::{Entry, History};
 use crate::coordinator::Coordinator;
+use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Epoch, JobLayout, Place};
 use crate::store::{StorePath, StoreRef};
@@ -22,6 +23,11 @@ pub(super) const MAX_AGE: Duration = Duration::from_secs(10);
 const MAX_CHUNKS: usize = 16;
 /// The most chunks that are read.
 const MAX_CHUNKS_READ: usize = 64;
+/// How long that may take.
+const READ_TIME: Duration = Duration::from_secs(5);
+/// The most lines of a chunk that are read, and the longest of them, in bytes.
+const MAX_LINES: usize = 2_000;
+const MAX_LINE_BYTES: usize = 16 << 10;
 /// The largest chunk that is read.
 const MAX_CHUNK_BYTES: u64 = 4 << 20;
 
@@ -34,16 +40,25 @@ pub(super) struct Chronicle {
     epoch: Epoch,
     /// Those whose content the history has, in their order.
     chunks: Vec<StorePath>,
+    /// Those that others have taken the place of, and whose deletion was not confirmed.
+    stale: Vec<StorePath>,
     next: u64,
 }
 
 impl Chronicle {
     /// Reads what earlier tenures have left into the history. A history that cannot be read keeps no job from running.
-    pub(super) async fn open(coordinator: &Coordinator, history: &History) -> Self {
+    pub(super) async fn open(coordinator: &Coordinator, history: &History, env: &Env) -> Self {
         let (store, layout) = (coordinator.store().clone(), coordinator.layout().clone());
-        let mut this = Self { store, layout, epoch: coordinator.epoch(), chunks: Vec::new(), next: 1 };
-        if let Err(error) = this.recall(history).await {
-            tracing::warn!(%error, "the job's history could not be read");
+        let mut this =
+            Self { store, layout, epoch: coordinator.epoch(), chunks: Vec::new(), stale: Vec::new(), next: 1 };
+        tokio::select! {
+            recalled = this.recall(history) => {
+                if let Err(error) = recalled {
+                    tracing::warn!(%error, "the job's history could not be read");
+                }
+            }
+            // The job's workers wait for this.
+            () = env.runtime.sleep(READ_TIME) => tracing::warn!("the job's history could not be read in time"),
         }
         this
     }
@@ -64,10 +79,16 @@ impl Chronicle {
         for (_, _, object) in found.iter().skip(found.len().saturating_sub(MAX_CHUNKS_READ)) {
             match read_chunk(&self.store, &object.path, object.size_bytes).await {
                 Ok(entries) => history.recall(entries),
-                Err(error) => tracing::warn!(%error, "a part of the job's history is passed over"),
+                Err(error) => {
+                    tracing::warn!(%error, "a part of the job's history is passed over");
+                    // It may be read another time.
+                    if error.kind() != ErrorKind::Corrupt {
+                        continue;
+                    }
+                }
             }
+            self.chunks.push(object.path.clone());
         }
-        self.chunks = found.into_iter().map(|(_, _, object)| object.path).collect();
         Ok(())
     }
 
@@ -92,14 +113,10 @@ impl Chronicle {
         };
         let path = written.inspect_err(|_| history.give_back(unsaved))?;
         if is_whole {
-            let older = std::mem::take(&mut self.chunks);
-            for (path, gone) in older.iter().zip(self.store.delete(&older).await) {
-                if let Err(error) = gone {
-                    // The next whole chunk takes its place as well.
-                    tracing::debug!(%path, %error, "an old part of the job's history stays");
-                    self.chunks.push(path.clone());
-                }
-            }
+            self.stale.append(&mut self.chunks);
+            let gone = self.store.delete(&self.stale).await;
+            let mut gone = gone.into_iter();
+            self.stale.retain(|_| !gone.next().is_some_and(|gone| gone.is_ok()));
         }
         self.chunks.push(path);
         Ok(())
@@ -125,8 +142,8 @@ async fn read_chunk(store: &StoreRef, path: &StorePath, size_bytes: u64) -> Resu
         return Err(Error::corrupt(READ, path, "it is too long"));
     }
     let bytes = store.read(path, 0..size_bytes).await?;
-    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let entries: Vec<Entry> = lines.filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line.len() <= MAX_LINE_BYTES);
+    let entries: Vec<Entry> = lines.take(MAX_LINES).filter_map(|line| serde_json::from_slice(line).ok()).collect();
     match entries.is_empty() && size_bytes > 0 {
         true => Err(Error::corrupt(READ, path, "nothing in it can be read")),
         false => Ok(entries),

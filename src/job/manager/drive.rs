@@ -56,14 +56,15 @@ impl Manager {
                 break ending;
             }
             self.note_running(&mut running);
-            if let Err(error) = self.take_checkpoints() {
-                tracing::error!(%error, "the job has lost its coordinator");
-                self.desk.change(|run, _| run.cancel());
-                self.carry_out(&ended).await;
-                break Ending::Failed(error.to_string());
-            }
+            // Before the periodic ones, which would take the place of the last one again and again.
             if let Err(error) = self.say_last_words(&mut last).await {
                 tracing::warn!(%error, "the job cannot come to its end yet");
+            }
+            if let Err(error) = self.take_checkpoints() {
+                tracing::error!(%error, "the job has lost its coordinator");
+                self.desk.change(|run, _| run.give_up(error.to_string()));
+                self.carry_out(&ended).await;
+                break Ending::Failed(error.to_string());
             }
             tokio::select! {
                 () = self.desk.changed.notified() => {}

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Manager;
 use super::chronicle::{Chronicle, MAX_AGE};
 use crate::error::Result;
+use crate::gc::SweepScope;
 use crate::job::launch::Ended;
 use crate::job::run::Ending;
 use crate::metadata::{CheckpointKind, CheckpointMetadata};
@@ -93,6 +94,7 @@ impl Manager {
         {
             tracing::error!(%error, "the job's checkpoints could not be dropped");
             self.history.event(kind, generation, &format!("its checkpoints are not all dropped: {error}"));
+            *self.drop_failure.lock() = Some(error);
         }
         self.history.note_stored(&self.coordinator.registry().stats());
         self.save_history().await;
@@ -131,6 +133,8 @@ impl Manager {
         for refused in &plan.refused {
             tracing::warn!(folder = %refused.folder, refused.why, "a checkpoint stays");
         }
+        // What aborted checkpoints and earlier tenures have left, too: nobody may come back for it.
+        coordinator.collect(SweepScope::Everything, false).await?;
         tracing::info!(dropped = report.dropped.len(), objects = report.deleted_objects, "checkpoints are dropped");
         Ok(())
     }

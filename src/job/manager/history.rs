@@ -11,7 +11,6 @@ use tokio::sync::Notify;
 
 use crate::env::Env;
 use crate::job::report::{CheckpointRecord, EventRecord, GrowthPoint, InFlightReport};
-use crate::job::wire::shorten;
 use crate::layout::{CheckpointFolder, CheckpointId, Epoch};
 use crate::metadata::CheckpointKind;
 use crate::registry::Stats;
@@ -21,6 +20,11 @@ use crate::snapshot::{SnapshotStats, Trigger};
 pub const MAX_REMEMBERED_CHECKPOINTS: usize = 500;
 /// How many other events are remembered.
 pub const MAX_REMEMBERED_EVENTS: usize = 500;
+
+/// How many of the newest checkpoints may lack the size that the shared files had after them.
+const MAX_UNSIZED: usize = 64;
+/// The longest text of an entry, in bytes: all entries together fit into one chunk, however JSON writes them.
+const MAX_TEXT_BYTES: usize = 512;
 
 /// Something that is remembered. A line of a chunk on the store is one of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +57,8 @@ struct InFlight {
     kind: CheckpointKind,
     epoch: Epoch,
     generation: u64,
+    /// Where a savepoint shall lie.
+    path: Option<String>,
     triggered_at_unix_ms: u64,
     triggered_at: Duration,
     stats: SnapshotStats,
@@ -66,7 +72,7 @@ impl History {
     /// Takes in what earlier managers have left, oldest first, before anything happens here.
     pub(super) fn recall(&self, earlier: impl IntoIterator<Item = Entry>) {
         let mut state = self.state.lock();
-        for entry in earlier {
+        for entry in earlier.into_iter().map(Entry::clipped) {
             // It may lie in two chunks, if one that was replaced could not be deleted.
             let is_known = match &entry {
                 Entry::Checkpoint(record) => state.checkpoints.iter().any(|known| known.folder == record.folder),
@@ -80,7 +86,7 @@ impl History {
 
     pub(super) fn event(&self, kind: &str, generation: u64, text: &str) {
         let at_unix_ms = self.env.clock.unix_time_ms();
-        self.add(Entry::Event(EventRecord { at_unix_ms, kind: kind.to_owned(), generation, text: shorten(text) }));
+        self.add(Entry::Event(EventRecord { at_unix_ms, kind: kind.to_owned(), generation, text: clipped(text) }));
     }
 
     pub(super) fn triggered(&self, trigger: &Trigger) {
@@ -88,6 +94,7 @@ impl History {
             kind: trigger.kind,
             epoch: trigger.epoch,
             generation: trigger.generation,
+            path: (trigger.kind == CheckpointKind::Savepoint).then(|| trigger.folder.to_string()),
             triggered_at_unix_ms: trigger.triggered_at_unix_ms,
             triggered_at: self.env.clock.monotonic(),
             stats: SnapshotStats::default(),
@@ -120,7 +127,7 @@ impl History {
     pub(super) fn aborted(&self, checkpoint: CheckpointId, reason: &str) {
         self.ended(checkpoint, |_, record| CheckpointRecord {
             status: "aborted".to_owned(),
-            reason: Some(shorten(reason)),
+            reason: Some(clipped(reason)),
             ..record
         });
     }
@@ -134,6 +141,7 @@ impl History {
             epoch: in_flight.epoch.to_string(),
             generation: in_flight.generation,
             kind: kind_name(in_flight.kind).to_owned(),
+            path: in_flight.path.clone(),
             triggered_at_unix_ms: in_flight.triggered_at_unix_ms,
             duration_ms: Some(whole_ms(duration)),
             ..CheckpointRecord::default()
@@ -171,7 +179,7 @@ impl History {
         let mut state = self.state.lock();
         let state = &mut *state;
         let is_new = |record: &&mut CheckpointRecord| record.status == "complete" && record.stored_bytes.is_none();
-        let known = state.checkpoints.iter_mut().rev().take_while(is_new);
+        let known = state.checkpoints.iter_mut().rev().take(MAX_UNSIZED).filter(is_new);
         let unsaved = state.unsaved.iter_mut().filter_map(|entry| match entry {
             Entry::Checkpoint(record) => Some(record).filter(|record| is_new(record)),
             Entry::Event(_) => None,
@@ -250,6 +258,30 @@ fn push<T>(all: &mut VecDeque<T>, one: T, max: usize) {
     }
 }
 
+impl Entry {
+    /// With no text longer than those that are written here.
+    fn clipped(self) -> Self {
+        match self {
+            Self::Checkpoint(record) => Self::Checkpoint(CheckpointRecord {
+                folder: clipped(&record.folder),
+                path: record.path.as_deref().map(clipped),
+                epoch: clipped(&record.epoch),
+                kind: clipped(&record.kind),
+                status: clipped(&record.status),
+                reason: record.reason.as_deref().map(clipped),
+                ..record
+            }),
+            Self::Event(event) => {
+                Self::Event(EventRecord { kind: clipped(&event.kind), text: clipped(&event.text), ..event })
+            }
+        }
+    }
+}
+
+fn clipped(text: &str) -> String {
+    text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or_default().to_owned()
+}
+
 /// A duration in whole milliseconds.
 pub(super) fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -260,5 +292,66 @@ fn kind_name(kind: CheckpointKind) -> &'static str {
         CheckpointKind::Full => "full",
         CheckpointKind::Incremental => "incremental",
         CheckpointKind::Savepoint => "savepoint",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: u64, status: &str) -> CheckpointRecord {
+        let folder = format!("cp-{number}.1-0000000000000001");
+        CheckpointRecord { checkpoint: number, folder, status: status.to_owned(), ..CheckpointRecord::default() }
+    }
+
+    #[tokio::test]
+    async fn what_earlier_managers_left_is_taken_in_once_and_with_texts_no_longer_than_ours() {
+        let history = History::new(Env::system().unwrap());
+        let event = EventRecord { text: "ä".repeat(1 << 20), kind: "failed".to_owned(), ..EventRecord::default() };
+        let entries = [Entry::Checkpoint(record(1, "complete")), Entry::Event(event)];
+        history.recall(entries.clone());
+        history.recall(entries);
+        let (checkpoints, events) = history.newest(9, 9);
+        assert_eq!((checkpoints.len(), events.len()), (1, 1));
+        assert_eq!(events[0].text, "ä".repeat(MAX_TEXT_BYTES / 2));
+        assert_eq!(history.unsaved(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_so_much_is_remembered_and_the_oldest_goes() {
+        let history = History::new(Env::system().unwrap());
+        history.recall((0..700).map(|number| Entry::Checkpoint(record(number, "complete"))));
+        let (checkpoints, _) = history.newest(usize::MAX, 0);
+        assert_eq!((checkpoints.len(), checkpoints[0].checkpoint), (MAX_REMEMBERED_CHECKPOINTS, 699));
+    }
+
+    #[tokio::test]
+    async fn the_size_is_noted_beside_a_complete_checkpoint_under_an_aborted_one() {
+        let history = History::new(Env::system().unwrap());
+        history.add(Entry::Checkpoint(record(1, "complete")));
+        history.add(Entry::Checkpoint(record(2, "aborted")));
+        history.note_stored(&Stats { stored_bytes: 7, entries: 3, condemned: 1, ..Stats::default() });
+        let (checkpoints, _) = history.newest(9, 0);
+        assert_eq!((checkpoints[1].stored_bytes, checkpoints[1].stored_objects), (Some(7), Some(2)));
+        assert_eq!(checkpoints[0].stored_bytes, None);
+        let unsaved = history.take_unsaved();
+        let Entry::Checkpoint(first) = &unsaved[0] else { panic!("{unsaved:?}") };
+        assert_eq!(first.stored_bytes, Some(7));
+    }
+
+    #[tokio::test]
+    async fn all_that_is_remembered_fits_into_one_chunk() {
+        let history = History::new(Env::system().unwrap());
+        for number in 0..MAX_REMEMBERED_CHECKPOINTS as u64 {
+            // Six bytes each in JSON.
+            let reason = Some("\u{1}".repeat(4_096));
+            let entry = Entry::Checkpoint(CheckpointRecord { reason, ..record(number, "aborted") });
+            history.recall([entry]);
+        }
+        for _ in 0..MAX_REMEMBERED_EVENTS {
+            history.event("failed", 1, &"\u{1}".repeat(4_096));
+        }
+        let bytes: usize = history.all().iter().map(|entry| serde_json::to_vec(entry).unwrap().len() + 1).sum();
+        assert!(bytes < 4 << 20, "{bytes}");
     }
 }

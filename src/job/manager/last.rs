@@ -6,9 +6,12 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::Manager;
 use super::outcomes::Outcome;
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::run::{Ending, Phase};
 use crate::job::wire::Tell;
 use crate::layout::{CheckpointFolder, CheckpointId};
 use crate::metadata::CheckpointKind;
@@ -18,10 +21,14 @@ use crate::store::StorePath;
 const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(20);
 
 /// How a job is to be stopped.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Stop {
     /// Where a savepoint shall lie.
-    pub(super) savepoint: Option<StorePath>,
+    savepoint: Option<StorePath>,
+    /// It lies there.
+    is_taken: bool,
+    /// Told if it cannot be done.
+    refused: oneshot::Sender<Error>,
 }
 
 /// How far a generation has come with it.
@@ -57,7 +64,7 @@ impl Manager {
         if last.generation != generation {
             *last = LastWords { generation, ..LastWords::default() };
         }
-        let stop = self.stop.lock().clone();
+        let stop = self.stop.lock().as_ref().map(|stop| stop.savepoint.clone());
         if stop.is_some() && !last.is_paused {
             self.desk.tell_all(&Tell::Pause)?;
             last.is_paused = true;
@@ -69,14 +76,36 @@ impl Manager {
         if !matches!(last.checkpoint, Step::Done) {
             return Ok(());
         }
-        if let Some(path) = stop.and_then(|stop| stop.savepoint) {
-            self.advance(&mut last.savepoint, Some(&path)).await?;
+        if let Some(path) = stop.flatten() {
+            match self.advance(&mut last.savepoint, Some(&path)).await {
+                // A part of it, or all, lies there already: no further try can succeed.
+                Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::InvalidInput) => {
+                    self.give_up_stop(error);
+                    return Ok(());
+                }
+                advanced => advanced?,
+            }
             if !matches!(last.savepoint, Step::Done) {
                 return Ok(());
+            }
+            if let Some(stop) = self.stop.lock().as_mut() {
+                stop.is_taken = true;
             }
         }
         last.is_closed = true;
         self.desk.tell_all(&Tell::Close)
+    }
+
+    /// The job does not stop but goes on, with workers whose sources are not paused.
+    fn give_up_stop(&self, error: Error) {
+        tracing::warn!(%error, "the job cannot be stopped with this savepoint; it goes on");
+        let generation = self.desk.read(|run, _| run.generation());
+        self.history.event("stopping", generation, &format!("it does not stop after all: {error}"));
+        if let Some(stop) = self.stop.lock().take() {
+            // Whoever wanted it may be gone.
+            let _ = stop.refused.send(error);
+        }
+        self.desk.change(|run, now| run.begin_anew("it does not stop after all", now));
     }
 
     async fn advance(&self, step: &mut Step, savepoint: Option<&StorePath>) -> Result<()> {
@@ -86,7 +115,7 @@ impl Manager {
                 None => {}
                 Some(Outcome::Complete(_)) => *step = Step::Done,
                 // How often depends on how many failures in a row are tolerated.
-                Some(Outcome::Aborted(_)) => *step = Step::ToDo,
+                Some(Outcome::Aborted(_) | Outcome::Unknown(_)) => *step = Step::ToDo,
             },
             Step::ToDo => {
                 let trigger = match savepoint {
@@ -141,28 +170,61 @@ impl Manager {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if it is being stopped already; [`ErrorKind::AlreadyExists`] if something lies at the
-    /// path; [`ErrorKind::Cancelled`] if the job ends in another way.
+    /// path, now or when its turn comes (the job goes on then); [`ErrorKind::Cancelled`] if the job ends in another way, or before
+    /// the savepoint.
     pub async fn stop(&self, savepoint: Option<StorePath>) -> Result<()> {
         if let Some(path) = &savepoint {
             self.coordinator.check_savepoint_path(path).await?;
         }
+        let wants_savepoint = savepoint.is_some();
+        let (refused, mut refusal) = oneshot::channel();
         {
             let mut stop = self.stop.lock();
             if stop.is_some() {
                 return Err(Error::invalid("stop a job", "it is being stopped already"));
             }
-            *stop = Some(Stop { savepoint });
+            if self.desk.read(|run, _| matches!(run.phase(), Phase::Over(_))) {
+                return Err(Error::new(ErrorKind::Cancelled, "stop a job", "it is over already"));
+            }
+            *stop = Some(Stop { savepoint, is_taken: false, refused });
         }
         let generation = self.desk.read(|run, _| run.generation());
         self.history.event("stopping", generation, "sources pause; a last checkpoint follows");
-        match self.ended().await {
-            super::Ending::Finished => Ok(()),
+        let ending = tokio::select! {
+            biased;
+            ending = self.ended() => ending,
+            Ok(error) = &mut refusal => return Err(error),
+        };
+        let is_taken = self.stop.lock().as_ref().is_some_and(|stop| stop.is_taken);
+        match ending {
+            Ending::Finished if wants_savepoint && !is_taken => {
+                let message = "it came to its end by itself, and no savepoint was taken";
+                Err(Error::new(ErrorKind::Cancelled, "stop a job", message)
+                    .with_advice("its last checkpoint is complete: `icecore export latest` copies it"))
+            }
+            Ending::Finished => Ok(()),
             other => Err(Error::new(ErrorKind::Cancelled, "stop a job", format!("it {other} instead"))),
+        }
+    }
+
+    /// Ends the job at once, its checkpoints, too, if that is said, and waits for its end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] if it ends in another way; what the store says if its checkpoints could not be dropped.
+    pub async fn cancelled(&self, drops_checkpoints: bool) -> Result<()> {
+        match drops_checkpoints {
+            true => self.cancel_and_drop(),
+            false => self.cancel(),
+        }
+        match self.ended().await {
+            Ending::Cancelled => self.drop_failure.lock().take().map_or(Ok(()), Err),
+            other => Err(Error::new(ErrorKind::Cancelled, "cancel a job", format!("it {other} instead"))),
         }
     }
 
     async fn outcome_of(&self, checkpoint: CheckpointId) -> Result<CheckpointFolder> {
         tokio::select! {
+            biased;
             outcome = self.outcomes.wait(checkpoint) => outcome,
             ending = self.ended() => {
                 let message = format!("the job {ending} before its end");

@@ -79,6 +79,8 @@ pub struct Manager {
     stop: Mutex<Option<Stop>>,
     /// That its checkpoints go with it when it is cancelled.
     drops_checkpoints: AtomicBool,
+    /// Why they could not be dropped.
+    drop_failure: Mutex<Option<Error>>,
     /// How many failures the history has.
     noted_failures: AtomicU64,
     chronicle: tokio::sync::Mutex<Chronicle>,
@@ -122,7 +124,7 @@ impl Manager {
         }));
         let coordinator =
             Coordinator::start(store, job, descriptions, env.clone(), options.coordinator.clone(), listeners).await?;
-        let chronicle = Chronicle::open(&coordinator, &history).await;
+        let chronicle = Chronicle::open(&coordinator, &history, &env).await;
         history.event("claimed", 0, &format!("by {}", options.coordinator.holder));
         let manager = Arc::new(Self {
             desk,
@@ -135,6 +137,7 @@ impl Manager {
             sizes: Mutex::default(),
             stop: Mutex::default(),
             drops_checkpoints: AtomicBool::new(false),
+            drop_failure: Mutex::default(),
             noted_failures: AtomicU64::new(0),
             chronicle: tokio::sync::Mutex::new(chronicle),
             gate: Arc::default(),
@@ -157,6 +160,7 @@ impl Manager {
             desk: self.desk.clone(),
             coordinator: self.coordinator.clone(),
             positions: self.positions.clone(),
+            outcomes: self.outcomes.clone(),
             history: self.history.clone(),
             gate: self.gate.clone(),
             env: self.env.clone(),
@@ -169,7 +173,7 @@ impl Manager {
         };
         if let Err(error) = served {
             tracing::error!(%error, "the job manager's port is closed");
-            self.desk.change(|run, _| run.cancel());
+            self.desk.change(|run, _| run.give_up(format!("its port is closed: {error}")));
         }
     }
 

@@ -15,6 +15,8 @@ const MAX_REMEMBERED: usize = 256;
 pub(super) enum Outcome {
     Complete(CheckpointFolder),
     Aborted(String),
+    /// A write was answered with an error, and may have landed.
+    Unknown(String),
 }
 
 pub(super) struct Outcomes {
@@ -44,7 +46,7 @@ impl Outcomes {
     /// Waits for a checkpoint's end.
     ///
     /// # Errors
-    /// [`ErrorKind::Cancelled`] if it was given up.
+    /// [`ErrorKind::Cancelled`] if it was given up; [`ErrorKind::OutcomeUnknown`] for a savepoint that may be there.
     pub(super) async fn wait(&self, checkpoint: CheckpointId) -> Result<CheckpointFolder> {
         let mut changes = self.changes.subscribe();
         loop {
@@ -54,6 +56,10 @@ impl Outcomes {
                 Some(Outcome::Aborted(reason)) => {
                     let error = Error::new(ErrorKind::Cancelled, "take a checkpoint", reason);
                     return Err(error.with_object(checkpoint));
+                }
+                Some(Outcome::Unknown(reason)) => {
+                    let error = Error::new(ErrorKind::OutcomeUnknown, "take a checkpoint", reason);
+                    return Err(error.with_object(checkpoint).with_advice("look at its folder before you use it"));
                 }
                 None => {}
             }

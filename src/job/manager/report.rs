@@ -64,6 +64,7 @@ impl Manager {
                     report.restarts_in_ms = Some(whole_ms(at.saturating_sub(now)));
                 }
                 Phase::Over(ending) => {
+                    report.stopping = false;
                     report.state = ending_name(ending).to_owned();
                     if let Ending::Failed(why) = ending {
                         report.reason = Some(why.clone());

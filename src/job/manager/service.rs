@@ -111,6 +111,7 @@ pub(super) struct Service {
     pub(super) desk: Arc<Desk>,
     pub(super) coordinator: Arc<Coordinator>,
     pub(super) positions: Arc<Positions>,
+    pub(super) outcomes: Arc<Outcomes>,
     pub(super) history: Arc<History>,
     /// Held for reading while an acknowledgement is taken in, and so while a checkpoint is committed; a new generation holds it for
     /// writing while it chooses what to restore: nothing of the old one becomes complete after that.
@@ -157,6 +158,7 @@ impl Calls for Service {
         self.desk.check(&pass)?;
         let (coordinator, positions) = (self.coordinator.clone(), self.positions.clone());
         self.history.acknowledged(handle.checkpoint, handle.stats);
+        let (checkpoint, outcomes, history) = (handle.checkpoint, self.outcomes.clone(), self.history.clone());
         let (answer, answered) = tokio::sync::oneshot::channel();
         // Not in this call, which ends with the worker's connection: a commit comes to its end.
         self.env.runtime.spawn(Box::pin(async move {
@@ -171,6 +173,14 @@ impl Calls for Service {
                     Err(error)
                 }
             };
+            // Of a savepoint: the tenure goes on, and nobody else tells those who wait for it.
+            if let Err(error) = &acknowledged
+                && error.kind() == ErrorKind::OutcomeUnknown
+                && coordinator.over().is_none()
+            {
+                history.aborted(checkpoint, error.message());
+                outcomes.note(checkpoint, Outcome::Unknown(error.message().to_owned()));
+            }
             drop(gate);
             // Nobody waits, if the worker is gone.
             let _ = answer.send(acknowledged.map(|_| ()));
