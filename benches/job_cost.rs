@@ -14,6 +14,7 @@ mod queries;
 #[allow(dead_code, reason = "results are not looked at")]
 mod query_job;
 #[path = "../examples/nexmark_queries/source.rs"]
+#[allow(dead_code, reason = "no progress is shown")]
 mod source;
 
 use local_job::{Backend, LocalJob};

@@ -116,7 +116,7 @@ impl Chronicle {
             self.stale.append(&mut self.chunks);
             let gone = self.store.delete(&self.stale).await;
             let mut gone = gone.into_iter();
-            self.stale.retain(|_| !gone.next().is_some_and(|gone| gone.is_ok()));
+            self.stale.retain(|_| gone.next().is_none_or(|gone| gone.is_err()));
         }
         self.chunks.push(path);
         Ok(())
