@@ -107,7 +107,7 @@ fn a_kafka_broker_is_killed_and_comes_back_at_the_same_address() {
     let folder = run_folder(broker.data());
     assert!(!processes_of(&folder).is_empty());
     broker.stop();
-    assert!(!listens(&address));
+    wait_until("the broker's port is closed", || !listens(&address));
     assert_gone(&folder, guard);
 }
 
