@@ -28,17 +28,12 @@ impl Spinner {
         }
         Self(spinner)
     }
-
-    /// Takes it away.
-    pub(super) fn finish(&self) {
-        self.0.finish_and_clear();
-    }
 }
 
 #[cfg(feature = "job")]
 impl Drop for Spinner {
     fn drop(&mut self) {
-        self.finish();
+        self.0.finish_and_clear();
     }
 }
 

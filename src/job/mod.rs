@@ -37,4 +37,4 @@ pub use liveness::{FailureDetector, Heartbeat, HeartbeatOptions, WorkerFailure};
 #[cfg(feature = "job")]
 pub use processes::ProcessLauncher;
 pub use restart::{RestartStrategy, Restarts};
-pub use run::{Action, Ending, JobRun, Phase, RunOptions};
+pub use run::{Action, Ending, JobRun, Phase, Recovery, RecoverySteps, RestoredFiles, RunOptions};

@@ -19,11 +19,11 @@ pub struct JobReport {
     pub now_unix_ms: u64,
     /// Who manages it.
     pub manager: ManagerReport,
-    /// `starting`, `running`, `restarting`, `finished`, `cancelled` or `failed`.
+    /// `starting`, `restoring`, `running`, `restarting`, `finished`, `cancelled` or `failed`.
     pub state: String,
     /// Why it failed, if it did.
     pub reason: Option<String>,
-    /// Workers that have not registered, while it starts.
+    /// Workers that have not registered, while it starts; that have not restored, while it restores.
     pub missing_workers: Vec<u32>,
     /// When the next generation starts, while it restarts.
     pub restarts_in_ms: Option<u64>,
@@ -41,6 +41,8 @@ pub struct JobReport {
     pub restarts: u64,
     /// What the newest generation restored; `None`: it began with nothing.
     pub restored_from: Option<RestoredFrom>,
+    /// How that came to run.
+    pub recovery: RecoveryReport,
     /// The stateful operators.
     pub operators: Vec<OperatorReport>,
     /// The workers of the newest generation.
@@ -85,6 +87,30 @@ pub struct RestoredFrom {
     pub checkpoint: Option<u64>,
     /// Where it lies on the store.
     pub path: String,
+}
+
+/// How a generation of workers came to run: each step, as far as it is over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RecoveryReport {
+    /// From the end of the workers before, if there were any, to the start of these: they are ended, and the restart strategy waits.
+    pub pause_ms: Option<u64>,
+    /// Until the last of them has registered.
+    pub start_ms: Option<u64>,
+    /// Until the last of them has restored and verified its state.
+    pub restore_ms: Option<u64>,
+    /// Until a record was processed.
+    pub resume_ms: Option<u64>,
+    /// All of that.
+    pub total_ms: Option<u64>,
+    /// Files that came from the store.
+    pub fetched_files: u64,
+    /// Their bytes.
+    pub fetched_bytes: u64,
+    /// Files that earlier runs have left on the workers' machines.
+    pub linked_files: u64,
+    /// Their bytes.
+    pub linked_bytes: u64,
 }
 
 /// A stateful operator.
@@ -205,7 +231,7 @@ pub struct CheckpointRecord {
 pub struct EventRecord {
     /// When.
     pub at_unix_ms: u64,
-    /// `claimed`, `started`, `running`, `failed`, `rescaled`, `stopping`, `finished`, `cancelled` or `over`.
+    /// `claimed`, `started`, `running`, `resumed`, `failed`, `rescaled`, `stopping`, `finished`, `cancelled` or `over`.
     pub kind: String,
     /// The generation of workers.
     pub generation: u64,

@@ -8,6 +8,8 @@
 //! [`JobRun`] is told of events and moments and answers with what is to be done; it starts no process and sends nothing, so
 //! any life can be played from a seed. Call [`JobRun::tick`] often: time-outs come about there.
 
+mod recovery;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -16,6 +18,8 @@ use super::liveness::{FailureDetector, Heartbeat, HeartbeatOptions};
 use super::restart::{RestartStrategy, Restarts};
 use crate::env::Randomness;
 use crate::error::{Error, Result};
+
+pub use recovery::{Recovery, RecoverySteps, RestoredFiles};
 
 const OPERATION: &str = "run a job";
 /// The most workers of one job: a worker has at least one key group.
@@ -74,12 +78,23 @@ pub enum Ending {
     Failed(String),
 }
 
+impl Ending {
+    /// `finished`, `cancelled` or `failed`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Cancelled => "cancelled",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
         match self {
-            Self::Finished => f.write_str("finished"),
-            Self::Cancelled => f.write_str("cancelled"),
-            Self::Failed(why) => write!(f, "failed: {why}"),
+            Self::Finished | Self::Cancelled => Ok(()),
+            Self::Failed(why) => write!(f, ": {why}"),
         }
     }
 }
@@ -94,7 +109,12 @@ pub enum Phase {
         /// When that has taken too long.
         until: Duration,
     },
-    /// All workers have reported.
+    /// All workers have reported, and not all have restored their state.
+    Restoring {
+        /// Those that have not.
+        missing: BTreeSet<u32>,
+    },
+    /// All workers have restored their state: checkpoints can be taken.
     Running,
     /// The workers were ended, and the next generation starts later.
     Restarting {
@@ -117,6 +137,9 @@ pub struct JobRun {
     phase: Phase,
     last_failure: Option<String>,
     failures: u64,
+    /// When workers were ended that the next generation takes the place of.
+    ended: Option<Duration>,
+    recovery: Recovery,
 }
 
 impl JobRun {
@@ -140,6 +163,8 @@ impl JobRun {
             phase: Phase::Restarting { at: now },
             last_failure: None,
             failures: 0,
+            ended: None,
+            recovery: Recovery::default(),
         };
         let actions = run.begin_generation(now);
         Ok((run, actions))
@@ -177,6 +202,11 @@ impl JobRun {
         self.failures
     }
 
+    /// How the generation came to run, as far as it has come.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
     /// How long a worker that is watched has said nothing.
     pub fn silence(&self, worker: u32, now: Duration) -> Option<Duration> {
         self.detector.silence(&worker, now)
@@ -191,10 +221,41 @@ impl JobRun {
             return false;
         }
         if missing.is_empty() {
-            self.phase = Phase::Running;
+            self.phase = Phase::Restoring { missing: (0..self.workers).collect() };
+            self.recovery.registered = Some(now);
         }
         self.detector.watch(worker, now);
         true
+    }
+
+    /// A worker has restored and verified its state, and has brought these files here for it. Returns whether that is news.
+    pub fn restored(&mut self, worker: u32, generation: u64, files: RestoredFiles, now: Duration) -> bool {
+        let is_current = generation == self.generation;
+        let Phase::Restoring { missing } = &mut self.phase else { return false };
+        if !is_current || !missing.remove(&worker) {
+            return false;
+        }
+        self.recovery.files += files;
+        if missing.is_empty() {
+            self.phase = Phase::Running;
+            self.recovery.restored = Some(now);
+        }
+        true
+    }
+
+    /// A worker has processed a record. Returns whether it is the generation's first one.
+    pub fn resumed(&mut self, worker: u32, generation: u64, now: Duration) -> bool {
+        let is_current = generation == self.generation && self.is_alive() && worker < self.workers;
+        if !is_current || self.recovery.resumed.is_some() {
+            return false;
+        }
+        self.recovery.resumed = Some(now);
+        true
+    }
+
+    /// Whether there are workers, as far as is known.
+    fn is_alive(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. } | Phase::Restoring { .. } | Phase::Running)
     }
 
     /// A worker's heartbeat. Returns whether it belongs to this run; otherwise it must leave.
@@ -204,7 +265,9 @@ impl JobRun {
 
     /// A worker came to its end in good order: its input is over, and all that it did is in a complete checkpoint or
     /// needs none.
-    pub fn finished(&mut self, worker: u32, generation: u64) -> Vec<Action> {
+    pub fn finished(&mut self, worker: u32, generation: u64, now: Duration) -> Vec<Action> {
+        // It may have had nothing to restore.
+        self.restored(worker, generation, RestoredFiles::default(), now);
         if generation != self.generation || !self.detector.forget(&worker) {
             return Vec::new();
         }
@@ -224,9 +287,8 @@ impl JobRun {
         now: Duration,
         randomness: &dyn Randomness,
     ) -> Vec<Action> {
-        let is_alive = matches!(self.phase, Phase::Starting { .. } | Phase::Running);
         // The end of one that finished is no failure.
-        if generation != self.generation || !is_alive || self.finished.contains(&worker) || worker >= self.workers {
+        if generation != self.generation || !self.is_alive() || self.finished.contains(&worker) || worker >= self.workers {
             return Vec::new();
         }
         self.fail(format!("worker {worker}: {why}"), now, randomness)
@@ -240,8 +302,7 @@ impl JobRun {
         now: Duration,
         randomness: &dyn Randomness,
     ) -> Vec<Action> {
-        let is_alive = matches!(self.phase, Phase::Starting { .. } | Phase::Running);
-        if generation != self.generation || !is_alive {
+        if generation != self.generation || !self.is_alive() {
             return Vec::new();
         }
         self.fail(why.to_owned(), now, randomness)
@@ -263,7 +324,7 @@ impl JobRun {
                 let why = format!("workers {missing:?} did not start within {:?}", self.options.startup_timeout);
                 self.fail(why, now, randomness)
             }
-            Phase::Starting { .. } | Phase::Running => match silent.first() {
+            Phase::Starting { .. } | Phase::Restoring { .. } | Phase::Running => match silent.first() {
                 Some((worker, why)) => self.fail(format!("worker {worker}: {why}"), now, randomness),
                 None => Vec::new(),
             },
@@ -280,6 +341,7 @@ impl JobRun {
         if let Phase::Over(ending) = &self.phase {
             return Err(Error::invalid(OPERATION, format!("the job is over: it {ending}")));
         }
+        self.ended = Some(now);
         let mut actions = self.end_workers(format!("rescaled from {} to {workers} workers", self.workers));
         self.workers = workers;
         actions.extend(self.begin_generation(now));
@@ -291,6 +353,7 @@ impl JobRun {
         if matches!(self.phase, Phase::Over(_)) {
             return Vec::new();
         }
+        self.ended = Some(now);
         let mut actions = self.end_workers(why.to_owned());
         actions.extend(self.begin_generation(now));
         actions
@@ -319,6 +382,7 @@ impl JobRun {
     fn begin_generation(&mut self, now: Duration) -> Vec<Action> {
         self.generation += 1;
         self.finished.clear();
+        self.recovery = Recovery { ended: self.ended.take(), started: now, ..Recovery::default() };
         let until = now.saturating_add(self.options.startup_timeout);
         self.phase = Phase::Starting { missing: (0..self.workers).collect(), until };
         vec![Action::StartWorkers { generation: self.generation, workers: self.workers }]
@@ -326,6 +390,7 @@ impl JobRun {
 
     fn fail(&mut self, why: String, now: Duration, randomness: &dyn Randomness) -> Vec<Action> {
         self.failures += 1;
+        self.ended = Some(now);
         let mut actions = self.end_workers(why.clone());
         match self.restarts.after_failure(now, randomness) {
             Some(pause) => self.phase = Phase::Restarting { at: now.saturating_add(pause) },
@@ -340,9 +405,9 @@ impl JobRun {
             self.detector.forget(&worker);
         });
         self.last_failure = Some(why.clone());
-        match self.phase {
-            Phase::Starting { .. } | Phase::Running => vec![Action::EndWorkers { generation: self.generation, why }],
-            Phase::Restarting { .. } | Phase::Over(_) => Vec::new(),
+        match self.is_alive() {
+            true => vec![Action::EndWorkers { generation: self.generation, why }],
+            false => Vec::new(),
         }
     }
 

@@ -158,6 +158,7 @@ async fn fetch_one(
         for local in &options.local_folders {
             if link_local(env, file, &local.join(file.local_name.as_str()), &target).await? {
                 options.progress.advance(file.size_bytes);
+                options.progress.linked(file.size_bytes);
                 return Ok((Fetched::Linked, Unsynced::default()));
             }
         }

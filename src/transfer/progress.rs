@@ -10,6 +10,9 @@ pub trait Progress: fmt::Debug + Send + Sync + 'static {
     /// `bytes` more bytes were moved, or need not be. May come to more than was expected: what fails is moved again.
     fn advance(&self, bytes: u64);
 
+    /// A file of `bytes` bytes is here already, and need not be moved. Told beside [`Progress::advance`].
+    fn linked(&self, _bytes: u64) {}
+
     /// One more file is done.
     fn file_done(&self);
 }

@@ -14,6 +14,7 @@ use icecore::job::{Ending, HeartbeatOptions, LaunchOrder, Phase, ProcessLauncher
 use icecore::keygroup::MaxParallelism;
 use icecore::layout::{CheckpointFolder, JobId};
 use icecore::store::LocalStore;
+use icecore::store::testing::CountingStore;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -83,6 +84,11 @@ impl Settings {
 
     pub fn outputs(&self) -> PathBuf {
         self.root.join("outputs")
+    }
+
+    /// The objects that the newest worker of this number has read for its restore, one a line.
+    pub fn fetched(&self, worker: u32) -> PathBuf {
+        self.root.join(format!("fetched-{worker}"))
     }
 
     fn go(&self) -> PathBuf {
@@ -189,6 +195,11 @@ impl Job {
     /// Lets it come to its end, and waits for that.
     pub async fn ends(&self) -> Ending {
         self.settings.let_go();
+        self.ended().await
+    }
+
+    /// Waits for its end, which is not far.
+    pub async fn ended(&self) -> Ending {
         tokio::time::timeout(PATIENCE, self.manager.ended()).await.expect("the job does not end")
     }
 
@@ -217,8 +228,12 @@ pub fn be_a_worker() {
         }
         let rate = Rate { end: settings.end, per_second: settings.per_second, go: settings.go() };
         let outputs = settings.outputs();
-        let (store, env) = (settings.store(), Env::system().unwrap());
+        let (store, env) = (CountingStore::new(settings.store()), Env::system().unwrap());
+        let (asked, fetched) = (store.clone(), settings.fetched(order.pass.worker));
         let ran = run_job_worker(order, store, env, options, move |scope, start, checkpoints| {
+            // All that it has read before its first record.
+            let names: Vec<String> = asked.objects_read().iter().map(ToString::to_string).collect();
+            std::fs::write(fetched, names.join("\n")).unwrap();
             dataflow::build(scope, start, rate, outputs, checkpoints)
         });
         ran.await.unwrap();

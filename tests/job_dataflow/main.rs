@@ -5,6 +5,7 @@
 mod dataflow;
 mod disturbed;
 mod endings;
+mod fetches;
 mod job;
 #[path = "../support/job_process.rs"]
 mod job_process;

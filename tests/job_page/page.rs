@@ -72,6 +72,9 @@ async fn a_person_without_a_mouse_sees_the_job_and_rules_it() {
     browser.until("document.querySelector('[data-test=events]').textContent.includes('failed')");
     browser.until(&format!("{RUNNING} && document.querySelector('[data-test=generation]').textContent.trim() === '3'"));
     browser.until("document.querySelector('[data-test=restored-from]').textContent.includes('cp-')");
+    browser.until("document.querySelector('[data-test=recovery-total]').textContent.includes('in all')");
+    browser.until("document.querySelectorAll('[data-test=recovery] svg rect').length === 4");
+    assert!(browser.text("recovery-files").contains("linked"), "{}", browser.text("recovery-files"));
     let events = browser.text("events");
     assert!(events.contains("worker 0") || events.contains("worker 1"), "{events}");
     assert_clean(&browser, &page);

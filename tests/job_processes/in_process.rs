@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use icecore::job::wire::Cookie;
 use icecore::job::worker::{Assignment, Order, Orders, WorkerHandle, Workload};
-use icecore::job::{Ending, HeartbeatOptions, LaunchOrder, Phase, RestartStrategy};
+use icecore::job::{Ending, HeartbeatOptions, LaunchOrder, Phase, RestartStrategy, RestoredFiles};
 use icecore::keygroup::KeyGroup;
 use icecore::layout::{ContentHash, FileKind, SubtaskName};
 use icecore::metadata::Backend;
@@ -37,6 +37,7 @@ where
     Fut: Future<Output = Result<()>> + Send + 'static,
 {
     async fn run(self: Box<Self>, assignment: Assignment, orders: Orders, handle: WorkerHandle) -> Result<()> {
+        handle.note_restored(RestoredFiles::default());
         (self.0)(assignment, orders, handle).await
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use icecore::env::Env;
+use icecore::job::RestoredFiles;
 use icecore::job::worker::{Assignment, Order, Orders, WorkerHandle, Workload};
 use icecore::keygroup::{KeyGroup, MaxParallelism};
 use icecore::layout::{OperatorId, SubtaskName};
@@ -132,7 +133,7 @@ impl Counting {
                 KeyContext::new(HeapTask::new(groups(), range, snapshotter, self.env.clone())?)
             }
         };
-        handle.note_restored();
+        handle.note_restored(RestoredFiles::default());
         let counts = counts(&mut keys)?;
         let known = offsets(assignment.sources());
         let offsets = range.iter().map(|group| (group, known.get(&group).copied().unwrap_or(0))).collect();

@@ -10,6 +10,7 @@ use crate::cli::progress::Spinner;
 use crate::cli::text::count;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::http::{JobClient, Taken, address_of_holder};
+use crate::job::report::JobReport;
 use crate::ownership::Epochs;
 
 #[derive(Debug, Serialize)]
@@ -60,13 +61,14 @@ async fn manager(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
     Ok((job, JobClient::new(address, place.env.clone())))
 }
 
-/// Makes sure that the manager is this job's: the claim may be an old one, and the port somebody else's by now.
-pub(super) async fn checked(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
+/// The job, its manager, and how the job is. Makes sure that the manager is this job's: the claim may be an old one, and the port
+/// somebody else's by now.
+pub(super) async fn checked(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient, JobReport)> {
     let (job, client) = manager(place, args).await?;
     let report = client.report().await?;
     let owner = Epochs::list(&*job.store, &job.layout).await?.living_owner();
     if report.job == job.layout.job().as_str() && owner.is_some_and(|owner| owner.to_string() == report.manager.epoch) {
-        return Ok((job, client));
+        return Ok((job, client, report));
     }
     let message = format!("the manager there runs job {} on {}", report.job, report.store);
     Err(Error::invalid("ask the job manager", message)
@@ -75,18 +77,18 @@ pub(super) async fn checked(place: &Place, args: ManagerArgs) -> Result<(Job, Jo
 }
 
 pub(super) async fn checkpoint(place: &Place, args: ManagerArgs, is_full: bool) -> Result<Done> {
-    let (job, client) = checked(place, args).await?;
+    let (job, client, _) = checked(place, args).await?;
     let spinner = Spinner::new(place.output, "taking a checkpoint");
     let taken = client.checkpoint(is_full).await?;
-    spinner.finish();
+    drop(spinner);
     done(&job, taken, "checkpoint")
 }
 
 pub(super) async fn savepoint(place: &Place, args: ManagerArgs, path: &str) -> Result<Done> {
-    let (job, client) = checked(place, args).await?;
+    let (job, client, _) = checked(place, args).await?;
     let spinner = Spinner::new(place.output, "taking a savepoint");
     let taken = client.savepoint(path).await?;
-    spinner.finish();
+    drop(spinner);
     done(&job, taken, "savepoint")
 }
 
@@ -96,10 +98,10 @@ fn done(job: &Job, taken: Taken, what: &str) -> Result<Done> {
 }
 
 pub(super) async fn rescale(place: &Place, args: ManagerArgs, workers: u32) -> Result<Done> {
-    let (job, client) = checked(place, args).await?;
+    let (job, client, _) = checked(place, args).await?;
     let spinner = Spinner::new(place.output, "taking a checkpoint");
     let taken = client.rescale(workers).await?;
-    spinner.finish();
+    drop(spinner);
     let node = RescaledNode { job: job.layout.job().to_string(), workers, checkpoint: taken.checkpoint };
     let text = format!(
         "job {} goes on with {} from checkpoint {}",
@@ -111,10 +113,10 @@ pub(super) async fn rescale(place: &Place, args: ManagerArgs, workers: u32) -> R
 }
 
 pub(super) async fn stop(place: &Place, args: ManagerArgs, savepoint: Option<&str>) -> Result<Done> {
-    let (job, client) = checked(place, args).await?;
+    let (job, client, _) = checked(place, args).await?;
     let spinner = Spinner::new(place.output, "stopping");
     client.stop(savepoint).await?;
-    spinner.finish();
+    drop(spinner);
     let node = EndedNode {
         job: job.layout.job().to_string(),
         ending: "finished",
@@ -127,7 +129,7 @@ pub(super) async fn stop(place: &Place, args: ManagerArgs, savepoint: Option<&st
 }
 
 pub(super) async fn cancel(place: &Place, args: ManagerArgs, drops: bool, dry_run: bool) -> Result<Done> {
-    let (job, client) = checked(place, args).await?;
+    let (job, client, _) = checked(place, args).await?;
     let mut dropped = Vec::new();
     if drops {
         let view = job.view().await?;
@@ -138,7 +140,7 @@ pub(super) async fn cancel(place: &Place, args: ManagerArgs, drops: bool, dry_ru
     if !dry_run {
         let spinner = Spinner::new(place.output, "ending the workers");
         client.cancel(drops).await?;
-        spinner.finish();
+        drop(spinner);
         if drops {
             // What somebody holds stays.
             let view = job.view().await?;

@@ -82,7 +82,7 @@ async fn follow(place: &Place, manager: &Manager) -> Ending {
 
 fn tell_new(place: &Place, manager: &Manager, told: &mut Option<EventRecord>) {
     let since = manager.started_at_unix_ms();
-    let events = manager.report().events;
+    let events = manager.newest_events();
     let new: Vec<&EventRecord> =
         events.iter().take_while(|event| told.as_ref() != Some(*event) && event.at_unix_ms >= since).collect();
     for event in new.iter().rev() {
@@ -95,15 +95,10 @@ fn tell_new(place: &Place, manager: &Manager, told: &mut Option<EventRecord>) {
 
 fn outcome(job: &Job, manager: &Manager, ending: &Ending) -> Result<Done> {
     let report = manager.report();
-    let (name, reason) = match ending {
-        Ending::Finished => ("finished", None),
-        Ending::Cancelled => ("cancelled", None),
-        Ending::Failed(why) => ("failed", Some(why.clone())),
-    };
     let outcome = Outcome {
         job: job.layout.job().to_string(),
-        ending: name,
-        reason,
+        ending: ending.name(),
+        reason: report.reason,
         generation: report.generation,
         failures: report.failures,
         newest_checkpoint: manager.coordinator().view().newest().map(|newest| newest.folder.checkpoint.0),

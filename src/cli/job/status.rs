@@ -6,11 +6,10 @@ use crate::cli::output::{Done, one_line};
 use crate::cli::place::Place;
 use crate::cli::text::{Align, Table, count, duration, size, time};
 use crate::error::Result;
-use crate::job::report::{CheckpointRecord, JobReport};
+use crate::job::report::{CheckpointRecord, JobReport, RecoveryReport};
 
 pub(super) async fn run(place: &Place, args: ManagerArgs, last: usize) -> Result<Done> {
-    let (_, client) = checked(place, args).await?;
-    let report = client.report().await?;
+    let (_, _, report) = checked(place, args).await?;
     Done::new(text(&report, last), &report)
 }
 
@@ -44,13 +43,15 @@ fn head(report: &JobReport) -> Vec<String> {
         format!("  manager       {}, since {since} UTC, epoch {}", report.manager.holder, report.manager.epoch),
     ];
     if !report.missing_workers.is_empty() {
-        lines.push(format!("  missing       workers {:?}", report.missing_workers));
+        let what = if report.state == "restoring" { "have not restored yet" } else { "have not registered yet" };
+        lines.push(format!("  missing       workers {:?} {what}", report.missing_workers));
     }
     if let Some(ms) = report.restarts_in_ms {
         lines.push(format!("  restarts      in {}", duration(ms.saturating_mul(1_000))));
     }
     let restored = report.restored_from.as_ref().map_or("nothing: it began without state", |from| &from.path);
     lines.push(format!("  restored      {restored}"));
+    lines.extend(recovery(&report.recovery));
     let last_failure = report.last_failure.as_ref().map(|why| format!("; workers were ended last: {why}"));
     lines.push(format!(
         "  failures      {}, {}{}",
@@ -67,6 +68,27 @@ fn head(report: &JobReport) -> Vec<String> {
     let ratio = shared.dedupe_ratio.map(|ratio| format!(", each byte serves {ratio:.2}")).unwrap_or_default();
     lines.push(format!("  shared files  {}, {}{ratio}", shared.objects, size(shared.stored_bytes)));
     lines
+}
+
+/// How the workers came to run, step by step.
+fn recovery(recovery: &RecoveryReport) -> Option<String> {
+    let ms = |ms: u64| duration(ms.saturating_mul(1_000));
+    let step = |time: Option<u64>, what: &str| time.map(|time| format!("{} {what}", ms(time)));
+    let steps = [
+        step(recovery.pause_ms, "pause"),
+        step(recovery.start_ms, "to start"),
+        step(recovery.restore_ms, "to restore"),
+        step(recovery.resume_ms, "to the first record"),
+    ];
+    let steps: Vec<String> = steps.into_iter().flatten().collect();
+    let total = recovery.total_ms.map(|total| format!(", {} in all", ms(total))).unwrap_or_default();
+    let files = |files: u64, bytes: u64, what: &str| match files {
+        0 => String::new(),
+        files => format!("; {what}: {}, {}", count(files, "file"), size(bytes)),
+    };
+    let fetched = files(recovery.fetched_files, recovery.fetched_bytes, "fetched");
+    let linked = files(recovery.linked_files, recovery.linked_bytes, "linked");
+    (!steps.is_empty()).then(|| format!("  came to run   {}{total}{fetched}{linked}", steps.join(", ")))
 }
 
 fn workers(report: &JobReport) -> String {

@@ -78,6 +78,9 @@ pub trait CheckpointControl: fmt::Debug + Send + Sync + 'static {
     /// A worker's loop has turned: it is not stuck in an operator.
     fn note_turn(&self) {}
 
+    /// An operator of this worker has processed its first record.
+    fn note_resumed(&self) {}
+
     /// Uploads a subtask's part in the background and acknowledges it, or declines it.
     fn upload(&self, snapshotter: Arc<Snapshotter>, trigger: Trigger, frozen: LocalSnapshot);
 

@@ -148,6 +148,10 @@ impl CheckpointControl for RemoteControl {
         self.handle.step();
     }
 
+    fn note_resumed(&self) {
+        self.handle.note_resumed();
+    }
+
     fn upload(&self, snapshotter: Arc<Snapshotter>, trigger: Trigger, frozen: LocalSnapshot) {
         // Now: the operator has left the epoch, so the sources before it have said where they stood.
         let sources = self.take_positions(trigger.checkpoint);

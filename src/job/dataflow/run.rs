@@ -23,6 +23,7 @@ use super::{mesh, tasks};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::launch::LaunchOrder;
+use crate::job::run::RestoredFiles;
 use crate::job::wire::{Deployment, Pass};
 use crate::job::worker::{self, Assignment, Leaving, Orders, WorkerHandle, WorkerOptions, Workload};
 use crate::layout::{CheckpointId, OperatorId};
@@ -188,7 +189,7 @@ impl Workload for Dataflow {
         env.runtime.spawn(Box::pin(async move { hearing.hear(orders).await }));
         let Assignment { deployment, checkpoint } = assignment;
         let folder = RunFolder::new(&options.local_folder, &deployment);
-        let tasks = {
+        let opened = {
             let opening = tasks::Opening {
                 deployment: &deployment,
                 checkpoint: checkpoint.as_ref(),
@@ -199,9 +200,14 @@ impl Workload for Dataflow {
                 folder: &folder,
             };
             let opened = deployment.operators.iter().map(|operator| opening.task(operator));
-            try_join_all(opened).await?.into_iter().collect()
+            try_join_all(opened).await?
         };
-        handle.note_restored();
+        let (mut tasks, mut brought) = (BTreeMap::new(), RestoredFiles::default());
+        for (operator, task, files) in opened {
+            tasks.insert(operator, task);
+            brought += files;
+        }
+        handle.note_restored(brought);
         let (peers, timeout) = (deployment.peers.clone(), options.connect_timeout);
         let connected = env.blocking(move || mesh::connect(listener, &peers, pass, timeout)).await??;
         let start = Start { deployment, checkpoint, tasks };

@@ -112,7 +112,9 @@ pub(super) fn add_stage<'scope, S: Stage>(
             stage.wake_by(waker());
             let (output, waiting, frozen) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
             let watermarks = Watermarks::new(inputs, workers);
-            let mut running = Running { stage, worker, workers, control, seen, output, waiting, watermarks, frozen };
+            let has_resumed = false;
+            let mut running =
+                Running { stage, worker, workers, control, seen, output, waiting, watermarks, frozen, has_resumed };
             let mut capability = Some(capability);
             move |(input, frontier), output| {
                 let mut outcome = Ok(());
@@ -165,6 +167,8 @@ struct Running<S: Stage> {
     watermarks: Watermarks,
     /// The checkpoints that this run has frozen its state for, and that have not ended.
     frozen: BTreeSet<CheckpointId>,
+    /// Whether it has processed a record.
+    has_resumed: bool,
 }
 
 type Output<'a, T> = OutputBuilderSession<'a, u64, CapacityContainerBuilder<Vec<Element<T>>>>;
@@ -249,6 +253,10 @@ impl<S: Stage> Running<S> {
             match element {
                 Element::Record(record) => {
                     self.stage.record(record, &mut self.output)?;
+                    if !self.has_resumed {
+                        self.has_resumed = true;
+                        self.control.note_resumed();
+                    }
                     session.give_iterator(self.output.drain(..).map(Element::Record));
                 }
                 Element::Watermark(watermark) => {

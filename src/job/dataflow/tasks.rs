@@ -1,11 +1,13 @@
 //! The tasks of one worker: empty, or restored.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::folders::RunFolder;
 use super::run::{AnyTask, DataflowOptions, StateBackend};
 use crate::env::Env;
 use crate::error::Result;
+use crate::job::run::RestoredFiles;
 use crate::job::wire::{DeployedOperator, Deployment};
 use crate::layout::{OperatorId, SubtaskName};
 use crate::restore::{Checkpoint, FetchOptions, RestorePlan};
@@ -14,6 +16,7 @@ use crate::store::StoreRef;
 use crate::task::HeapTask;
 #[cfg(feature = "rocksdb")]
 use crate::task::RocksDbTask;
+use crate::transfer::Progress;
 
 /// What opening tasks needs.
 pub(super) struct Opening<'a> {
@@ -27,8 +30,8 @@ pub(super) struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// The task of an operator. Each of its files was verified by its hash.
-    pub(super) async fn task(&self, operator: &DeployedOperator) -> Result<(OperatorId, AnyTask)> {
+    /// The task of an operator, and which files were brought here for it. Each of them was verified by its hash.
+    pub(super) async fn task(&self, operator: &DeployedOperator) -> Result<(OperatorId, AnyTask, RestoredFiles)> {
         let (index, workers) = (self.deployment.worker, self.deployment.workers());
         let id = operator.operator.clone();
         let subtask = SubtaskName { operator: id.clone(), index };
@@ -43,19 +46,21 @@ impl Opening<'_> {
             _ => None,
         };
         let began = self.env.clock.monotonic();
-        let task = match &self.options.backend {
-            StateBackend::Heap => self.heap(operator, plan, snapshotter).await?,
-            #[cfg(feature = "rocksdb")]
-            StateBackend::RocksDb(_) => self.database(operator, plan, snapshotter).await?,
+        let all = plan.as_ref().map_or((0, 0), |(plan, _)| (plan.file_count(), plan.size_bytes()));
+        let linked = Arc::new(Linked::default());
+        let fetch = FetchOptions {
+            limits: self.options.restore_limits,
+            local_folders: self.folder.left_by_others(&id),
+            progress: linked.clone(),
         };
-        let took = self.env.clock.monotonic().saturating_sub(began);
-        tracing::info!(operator = %id, worker = index, took_ms = took.as_millis() as u64, "a task is open");
-        Ok((id, task))
-    }
-
-    fn fetch(&self, operator: &OperatorId) -> FetchOptions {
-        let local_folders = self.folder.left_by_others(operator);
-        FetchOptions { limits: self.options.restore_limits, local_folders, ..FetchOptions::default() }
+        let task = match &self.options.backend {
+            StateBackend::Heap => self.heap(operator, plan, snapshotter, &fetch).await?,
+            #[cfg(feature = "rocksdb")]
+            StateBackend::RocksDb(_) => self.database(operator, plan, snapshotter, &fetch).await?,
+        };
+        let (took, files) = (self.env.clock.monotonic().saturating_sub(began), linked.of(all));
+        tracing::info!(operator = %id, worker = index, took_ms = took.as_millis() as u64, %files, "a task is open");
+        Ok((id, task, files))
     }
 
     async fn heap(
@@ -63,13 +68,13 @@ impl Opening<'_> {
         operator: &DeployedOperator,
         plan: Option<(RestorePlan, &Checkpoint)>,
         snapshotter: Arc<Snapshotter>,
+        fetch: &FetchOptions,
     ) -> Result<AnyTask> {
         let env = self.env.clone();
         Ok(match plan {
             None => Box::new(HeapTask::new(operator.max_parallelism, operator.key_groups, snapshotter, env)?),
             Some((plan, from)) => {
-                let fetch = self.fetch(&operator.operator);
-                Box::new(HeapTask::restore(&plan, from, snapshotter, env, &fetch).await?)
+                Box::new(HeapTask::restore(&plan, from, snapshotter, env, fetch).await?)
             }
         })
     }
@@ -80,6 +85,7 @@ impl Opening<'_> {
         operator: &DeployedOperator,
         plan: Option<(RestorePlan, &Checkpoint)>,
         snapshotter: Arc<Snapshotter>,
+        fetch: &FetchOptions,
     ) -> Result<AnyTask> {
         let StateBackend::RocksDb(options) = &self.options.backend else {
             return Err(crate::error::Error::invalid("open a task", "its state is not in RocksDB"));
@@ -93,9 +99,41 @@ impl Opening<'_> {
                 Box::new(self.env.blocking(new).await??)
             }
             Some((plan, from)) => {
-                let fetch = self.fetch(&operator.operator);
-                Box::new(RocksDbTask::restore(&plan, from, &folder, options, snapshotter, env, &fetch).await?)
+                Box::new(RocksDbTask::restore(&plan, from, &folder, options, snapshotter, env, fetch).await?)
             }
         })
     }
+}
+
+/// Counts what need not be fetched.
+#[derive(Debug, Default)]
+struct Linked {
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Linked {
+    /// What was fetched and linked of so many files and bytes in all.
+    fn of(&self, (files, bytes): (u64, u64)) -> RestoredFiles {
+        let (linked_files, linked_bytes) = (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        RestoredFiles {
+            fetched_files: files.saturating_sub(linked_files),
+            fetched_bytes: bytes.saturating_sub(linked_bytes),
+            linked_files,
+            linked_bytes,
+        }
+    }
+}
+
+impl Progress for Linked {
+    fn expect(&self, _files: u64, _bytes: u64) {}
+
+    fn advance(&self, _bytes: u64) {}
+
+    fn linked(&self, bytes: u64) {
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn file_done(&self) {}
 }

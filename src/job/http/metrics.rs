@@ -107,6 +107,14 @@ fn workers(report: &JobReport, whole: &mut impl FnMut(&str, &str, u64)) {
     whole("uptime", "Milliseconds since the manager started", uptime);
     whole("running", "Whether all workers run", u64::from(report.state == "running"));
     whole("numRestarts", "Generations of workers after the first", report.restarts);
+    if let Some(total_ms) = report.recovery.total_ms {
+        whole("lastRecoveryDuration", "Milliseconds from the end of the workers before to a record of these", total_ms);
+    }
+    if let Some(restore_ms) = report.recovery.restore_ms {
+        whole("lastRestoreDuration", "Milliseconds that the workers took to restore", restore_ms);
+        whole("lastRestoreFetchedBytes", "Bytes that they fetched for it", report.recovery.fetched_bytes);
+        whole("lastRestoreLinkedBytes", "Bytes that they had on their machines", report.recovery.linked_bytes);
+    }
     whole("numFailures", "Failures since the manager started", report.failures);
     whole("parallelism", "Workers of the job", report.parallelism.into());
     let registered = report.workers.iter().filter(|worker| worker.registered).count();

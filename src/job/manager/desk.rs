@@ -254,6 +254,22 @@ impl Desk {
         Ok(())
     }
 
+    /// A worker has come a step further on its way to its first record. `note` says whether that is news.
+    ///
+    /// # Errors
+    /// As [`Desk::check`].
+    pub(super) fn moved_on(&self, pass: &Pass, note: impl FnOnce(&mut JobRun, Duration) -> bool) -> Result<()> {
+        let is_news = {
+            let mut state = self.state.lock();
+            state.check_admitted(pass, HEAR)?;
+            note(&mut state.run, self.now())
+        };
+        if is_news {
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
     /// A worker has no more input.
     ///
     /// # Errors
@@ -290,7 +306,7 @@ impl Desk {
         self.state.lock().damaged.clone()
     }
 
-    /// Whether a checkpoint can be taken: all workers run, and none has come to its end.
+    /// Whether a checkpoint can be taken: all workers have restored their state, and none has come to its end.
     pub(super) fn can_checkpoint(&self) -> bool {
         let state = self.state.lock();
         *state.run.phase() == Phase::Running && !state.run.has_finished_workers()
@@ -389,7 +405,7 @@ impl State {
     /// Deploys, if all workers are here and were not deployed. Returns those that cannot be told.
     fn deploy(&mut self) -> Vec<(u32, u64, String)> {
         let Some(admission) = &self.admission else { return Vec::new() };
-        if *self.run.phase() != Phase::Running || self.sessions.values().any(|session| session.is_deployed) {
+        if !matches!(self.run.phase(), Phase::Restoring { .. }) || self.sessions.values().any(|session| session.is_deployed) {
             return Vec::new();
         }
         let peers: Vec<String> = self.sessions.values().map(|session| session.data_address.clone()).collect();

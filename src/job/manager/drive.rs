@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::history::whole_ms;
 use super::last::LastWords;
 use super::plan::Admission;
 use super::{Manager, ends_the_job};
 use crate::error::Result;
 use crate::job::launch::{Ended, LaunchOrder};
-use crate::job::run::{Action, Ending, Phase};
+use crate::job::run::{Action, Ending};
 use crate::job::wire::{Cookie, Pass};
 use crate::layout::CheckpointId;
 
@@ -20,6 +21,13 @@ const LEAVE_TIME: Duration = Duration::from_secs(1);
 
 /// The pause between two looks for what commands ask. They wait for 30 s before they take the job over.
 const REQUESTS_PAUSE: Duration = Duration::from_secs(5);
+
+/// Of which generations the history has it.
+#[derive(Default)]
+struct Noted {
+    running: u64,
+    resumed: u64,
+}
 
 impl Manager {
     /// Does what commands ask of the job's owner, beside everything else: some of it takes long.
@@ -45,7 +53,7 @@ impl Manager {
     async fn drive_to_end(&self) -> Ending {
         let tick = (self.options.run.heartbeat.interval / 4).clamp(TICK.0, TICK.1);
         let mut last = LastWords::default();
-        let mut running = 0;
+        let mut noted = Noted::default();
         let ending = loop {
             let ended = self.launcher.ended();
             for ended in &ended {
@@ -55,7 +63,7 @@ impl Manager {
             if let Some(ending) = self.carry_out(&ended).await {
                 break ending;
             }
-            self.note_running(&mut running);
+            self.note_recovery(&mut noted);
             // Before the periodic ones, which would take the place of the last one again and again.
             if let Err(error) = self.say_last_words(&mut last).await {
                 tracing::warn!(%error, "the job cannot come to its end yet");
@@ -75,12 +83,27 @@ impl Manager {
         ending
     }
 
-    /// Notes that a generation's workers have all reported, once.
-    fn note_running(&self, noted: &mut u64) {
-        let running = self.desk.read(|run, _| (*run.phase() == Phase::Running).then(|| run.generation()));
-        if let Some(generation) = running.filter(|generation| generation > noted) {
-            *noted = generation;
-            self.history.event("running", generation, "all workers have reported");
+    /// Notes that a generation's workers have all restored, and that records are processed, each once.
+    fn note_recovery(&self, noted: &mut Noted) {
+        let (generation, recovery) = self.desk.read(|run, _| (run.generation(), *run.recovery()));
+        let (steps, whole) = (recovery.steps(), |time: Option<Duration>| whole_ms(time.unwrap_or_default()));
+        if recovery.restored.is_some() && noted.running < generation {
+            noted.running = generation;
+            let text = format!(
+                "all workers were there after {} ms, and had restored after {} ms more: {}",
+                whole(steps.start),
+                whole(steps.restore),
+                recovery.files
+            );
+            self.history.event("running", generation, &text);
+        }
+        if let Some(total) = recovery.resumed.and(steps.total)
+            && noted.resumed < generation
+        {
+            noted.resumed = generation;
+            let since = if recovery.ended.is_some() { "the workers before were ended" } else { "the start" };
+            let text = format!("the first record was processed {} ms after {since}", whole_ms(total));
+            self.history.event("resumed", generation, &text);
         }
     }
 

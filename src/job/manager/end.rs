@@ -82,8 +82,8 @@ impl Manager {
     /// While the job is ours still.
     pub(super) async fn bring_to_end(&self, ending: &Ending) {
         let kind = match ending {
-            Ending::Finished => "finished",
-            Ending::Cancelled => "cancelled",
+            Ending::Finished | Ending::Cancelled => ending.name(),
+            // `failed` says that a worker has, which need not be the end.
             Ending::Failed(_) => "over",
         };
         let generation = self.desk.read(|run, _| run.generation());

@@ -237,8 +237,8 @@ impl Manager {
         if self.desk.can_checkpoint() {
             return Ok(());
         }
-        Err(Error::invalid("trigger a checkpoint", "not all of the job's workers run")
-            .with_advice("wait until they do"))
+        Err(Error::invalid("trigger a checkpoint", "not all of the job's workers have restored their state, or some have finished")
+            .with_advice("wait until all run"))
     }
 
     /// Whether the job may have so many workers.

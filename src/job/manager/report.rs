@@ -6,9 +6,10 @@ use super::Manager;
 use super::history::whole_ms;
 use super::session::Session;
 use crate::job::report::{
-    CheckpointRecord, JobReport, ManagerReport, OperatorReport, OptionsReport, RestoredFrom, SharedReport, WorkerReport,
+    CheckpointRecord, EventRecord, JobReport, ManagerReport, OperatorReport, OptionsReport, RecoveryReport, RestoredFrom,
+    SharedReport, WorkerReport,
 };
-use crate::job::run::{Ending, JobRun, Phase};
+use crate::job::run::{Ending, JobRun, Phase, Recovery};
 use crate::layout::CheckpointFolder;
 use crate::metadata::total_bytes;
 use crate::ownership::JobView;
@@ -53,9 +54,14 @@ impl Manager {
             let worker = |worker| worker_report(worker, run, sessions.get(&worker), now);
             report.workers = (0..run.workers()).map(worker).collect();
             report.operators = self.operator_reports(run.workers());
+            report.recovery = recovery_report(run.recovery());
             match run.phase() {
                 Phase::Starting { missing, .. } => {
                     "starting".clone_into(&mut report.state);
+                    report.missing_workers = missing.iter().copied().collect();
+                }
+                Phase::Restoring { missing } => {
+                    "restoring".clone_into(&mut report.state);
                     report.missing_workers = missing.iter().copied().collect();
                 }
                 Phase::Running => "running".clone_into(&mut report.state),
@@ -65,7 +71,7 @@ impl Manager {
                 }
                 Phase::Over(ending) => {
                     report.stopping = false;
-                    report.state = ending_name(ending).to_owned();
+                    report.state = ending.name().to_owned();
                     if let Ending::Failed(why) = ending {
                         report.reason = Some(why.clone());
                     }
@@ -73,6 +79,11 @@ impl Manager {
             }
         });
         report
+    }
+
+    /// What happened last, newest first: as [`JobReport::events`], and cheaper.
+    pub fn newest_events(&self) -> Vec<EventRecord> {
+        self.history.newest(0, MAX_REPORTED_EVENTS).1
     }
 
     fn manager_report(&self) -> ManagerReport {
@@ -171,10 +182,17 @@ fn restored_from(path: &StorePath) -> RestoredFrom {
     RestoredFrom { checkpoint: folder.map(|folder: CheckpointFolder| folder.checkpoint.0), path: path.to_string() }
 }
 
-fn ending_name(ending: &Ending) -> &'static str {
-    match ending {
-        Ending::Finished => "finished",
-        Ending::Cancelled => "cancelled",
-        Ending::Failed(_) => "failed",
+fn recovery_report(recovery: &Recovery) -> RecoveryReport {
+    let (steps, files) = (recovery.steps(), recovery.files);
+    RecoveryReport {
+        pause_ms: steps.pause.map(whole_ms),
+        start_ms: steps.start.map(whole_ms),
+        restore_ms: steps.restore.map(whole_ms),
+        resume_ms: steps.resume.map(whole_ms),
+        total_ms: steps.total.map(whole_ms),
+        fetched_files: files.fetched_files,
+        fetched_bytes: files.fetched_bytes,
+        linked_files: files.linked_files,
+        linked_bytes: files.linked_bytes,
     }
 }

@@ -239,11 +239,15 @@ impl Service {
             let heard = match word {
                 Ok(Say::Heartbeat { generation, heartbeat }) => self.desk.heard(pass, seat, generation, heartbeat),
                 Ok(Say::Finished) => {
-                    self.desk.change(|run, _| run.finished(pass.worker, pass.generation));
+                    self.desk.change(|run, now| run.finished(pass.worker, pass.generation, now));
                     Ok(())
                 }
                 Ok(Say::Epoch(epoch)) => self.desk.reached(pass, epoch),
                 Ok(Say::Drained) => self.desk.drained(pass),
+                Ok(Say::Restored(files)) => {
+                    self.desk.moved_on(pass, |run, now| run.restored(pass.worker, pass.generation, files, now))
+                }
+                Ok(Say::Resumed) => self.desk.moved_on(pass, |run, now| run.resumed(pass.worker, pass.generation, now)),
                 Ok(Say::Failed { why, is_damage }) => {
                     if is_damage {
                         self.desk.damaged(pass);

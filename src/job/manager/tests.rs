@@ -15,7 +15,7 @@ use crate::coordinator::CoordinatorOptions;
 use crate::job::launch::LaunchOrder;
 use crate::job::liveness::HeartbeatOptions;
 use crate::job::restart::RestartStrategy;
-use crate::job::run::{Phase, RunOptions};
+use crate::job::run::{Phase, RestoredFiles, RunOptions};
 use crate::job::wire::Tell;
 use crate::job::wire::answers::{Acknowledgement, Decline};
 use crate::job::wire::rpc::{Client, calls};
@@ -79,9 +79,17 @@ impl Puppet {
             let word = tokio::time::timeout(PATIENCE, self.told.message()).await.unwrap();
             match word.unwrap().map(|bytes| Tell::decode(&bytes).unwrap()) {
                 Some(Tell::Epochs(_)) => {}
+                Some(Tell::Deploy(deployment)) => {
+                    self.said.try_send(Say::Restored(RestoredFiles::default()).encode()).unwrap();
+                    return Some(Tell::Deploy(deployment));
+                }
                 other => return other,
             }
         }
+    }
+
+    async fn is_deployed(&mut self) {
+        let Some(Tell::Deploy(_)) = self.hears().await else { panic!("it was not deployed") };
     }
 
     async fn hears_a_trigger(&mut self) -> Trigger {
@@ -172,12 +180,14 @@ fn assert_fenced<T: std::fmt::Debug>(result: Result<T>) {
 async fn a_stale_worker_with_a_standing_connection_changes_nothing() {
     let (_folder, orders, manager) = manager(1).await;
     let mut stale = Puppet::register(&orders.number(0).await).await.unwrap();
-    let Some(Tell::Deploy(_)) = stale.hears().await else { panic!("it was not deployed") };
+    stale.is_deployed().await;
+    manager_runs(&manager).await;
     manager.trigger(CheckpointKind::Incremental).await.unwrap();
     let old = stale.hears_a_trigger().await;
     manager.rescale(1).unwrap();
     let mut fresh = Puppet::register(&orders.number(1).await).await.unwrap();
-    let Some(Tell::Deploy(_)) = fresh.hears().await else { panic!("it was not deployed") };
+    fresh.is_deployed().await;
+    manager_runs(&manager).await;
     manager.trigger(CheckpointKind::Incremental).await.unwrap();
     let new = fresh.hears_a_trigger().await;
 
@@ -214,6 +224,10 @@ async fn the_duty_to_upload_passes_on_when_it_is_given_back() {
         workers.push(Puppet::register(&orders.number(number).await).await.unwrap());
     }
     let (mut second, mut first) = (workers.pop().unwrap(), workers.pop().unwrap());
+    first.is_deployed().await;
+    // Not before the last one has restored.
+    assert_eq!(manager.trigger(CheckpointKind::Incremental).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    second.is_deployed().await;
     manager_runs(&manager).await;
     manager.trigger(CheckpointKind::Incremental).await.unwrap();
     let trigger = first.hears_a_trigger().await;
@@ -236,7 +250,9 @@ async fn the_duty_to_upload_passes_on_when_it_is_given_back() {
 async fn a_worker_acknowledges_its_own_part_only() {
     let (_folder, orders, manager) = manager(2).await;
     let mut first = Puppet::register(&orders.number(0).await).await.unwrap();
-    let second = Puppet::register(&orders.number(1).await).await.unwrap();
+    let mut second = Puppet::register(&orders.number(1).await).await.unwrap();
+    first.is_deployed().await;
+    second.is_deployed().await;
     manager_runs(&manager).await;
     manager.trigger(CheckpointKind::Incremental).await.unwrap();
     let trigger = first.hears_a_trigger().await;

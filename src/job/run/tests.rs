@@ -30,11 +30,20 @@ fn twice() -> RestartStrategy {
     RestartStrategy::FixedDelay { attempts: 2, delay: ms(1000) }
 }
 
+const FILES: RestoredFiles = RestoredFiles { fetched_files: 3, fetched_bytes: 300, linked_files: 1, linked_bytes: 50 };
+
 /// Two workers that have reported.
-fn running() -> JobRun {
+fn registered() -> JobRun {
     let (mut run, actions) = JobRun::start(options(twice()), 2, ms(0)).unwrap();
     assert_eq!(actions, [Action::StartWorkers { generation: 1, workers: 2 }]);
     assert!(run.registered(0, 1, ms(0)) && run.registered(1, 1, ms(0)));
+    run
+}
+
+/// Two workers that have restored their state.
+fn running() -> JobRun {
+    let mut run = registered();
+    assert!(run.restored(0, 1, FILES, ms(0)) && run.restored(1, 1, FILES, ms(0)));
     assert_eq!(run.phase(), &Phase::Running);
     run
 }
@@ -84,13 +93,49 @@ fn a_stale_worker_neither_joins_nor_is_heard_nor_fails_the_run() {
     run.tick(ms(1000), &Zero);
     assert!(!run.registered(0, 1, ms(1000)), "it is of generation 1");
     assert!(!run.heard(0, 1, ALIVE, ms(1000)));
-    assert_eq!(run.finished(0, 1), []);
+    assert_eq!(run.finished(0, 1, ms(1000)), []);
     assert!(run.registered(0, 2, ms(1000)));
     assert!(!run.registered(0, 2, ms(1000)), "there is one already");
     assert!(!run.registered(2, 2, ms(1000)), "there is no third");
     assert!(run.registered(1, 2, ms(1000)));
     assert_eq!(run.failed(1, 1, "died", ms(1100), &Zero), []);
-    assert_eq!(run.phase(), &Phase::Running);
+    let missing = Phase::Restoring { missing: [0, 1].into() };
+    assert_eq!(run.phase(), &missing);
+    assert!(!run.restored(0, 1, FILES, ms(1100)) && !run.resumed(0, 1, ms(1100)));
+    assert_eq!((run.phase(), run.recovery().files), (&missing, RestoredFiles::default()));
+}
+
+#[test]
+fn it_runs_when_all_have_restored_and_one_that_fails_before_that_is_a_failure() {
+    let mut run = registered();
+    assert!(run.restored(1, 1, FILES, ms(300)));
+    assert!(!run.restored(1, 1, FILES, ms(300)), "it has said so");
+    assert_eq!(run.phase(), &Phase::Restoring { missing: [0].into() });
+    assert_eq!(run.tick(ms(1900), &Zero), [], "however long it takes, while it is heard");
+    assert_eq!(ended(&run.failed(0, 1, "damaged", ms(1950), &Zero)), [1]);
+}
+
+#[test]
+fn a_recovery_says_how_long_each_step_took_and_what_was_fetched() {
+    let mut run = running();
+    assert!(run.resumed(1, 1, ms(100)) && !run.resumed(0, 1, ms(200)), "the first record counts");
+    assert_eq!(run.recovery().steps().total, Some(ms(100)), "since the start, as nothing was ended");
+    run.failed(0, 1, "died", ms(5000), &Zero);
+    assert_eq!(run.recovery().resumed, Some(ms(100)), "the one that ended is told of until the next begins");
+    run.tick(ms(6010), &Zero);
+    assert_eq!(run.recovery().steps(), RecoverySteps { pause: Some(ms(1010)), ..RecoverySteps::default() });
+    assert!(run.registered(0, 2, ms(6100)) && run.registered(1, 2, ms(6200)));
+    assert!(run.restored(1, 2, FILES, ms(6300)) && run.restored(0, 2, FILES, ms(6900)));
+    assert!(run.resumed(0, 2, ms(7000)));
+    let steps = RecoverySteps {
+        pause: Some(ms(1010)),
+        start: Some(ms(190)),
+        restore: Some(ms(700)),
+        resume: Some(ms(100)),
+        total: Some(ms(2000)),
+    };
+    assert_eq!(run.recovery().steps(), steps);
+    assert_eq!(run.recovery().files.to_string(), "6 files fetched (0.0 MiB), 2 linked (0.0 MiB)");
 }
 
 #[test]
@@ -126,18 +171,18 @@ fn the_job_fails_when_the_strategy_allows_no_restart() {
 #[test]
 fn the_job_is_finished_when_all_workers_are() {
     let mut run = running();
-    assert_eq!(run.finished(0, 1), []);
+    assert_eq!(run.finished(0, 1, ms(1000)), []);
     // It is not watched any more, and its end is no failure.
     assert!(run.heard(1, 1, ALIVE, ms(5000)));
     assert_eq!(run.tick(ms(5000), &Zero), []);
     assert_eq!(run.failed(0, 1, "exit 0", ms(5000), &Zero), []);
-    assert_eq!(run.finished(1, 1), [Action::Over(Ending::Finished)]);
+    assert_eq!(run.finished(1, 1, ms(1000)), [Action::Over(Ending::Finished)]);
 }
 
 #[test]
 fn one_that_finished_starts_again_when_another_fails() {
     let mut run = running();
-    run.finished(0, 1);
+    run.finished(0, 1, ms(1000));
     assert_eq!(ended(&run.failed(1, 1, "died", ms(0), &Zero)), [1]);
     run.tick(ms(1000), &Zero);
     assert_eq!(run.phase(), &Phase::Starting { missing: [0, 1].into(), until: ms(11_000) });
@@ -228,19 +273,20 @@ fn in_any_life_one_generation_lives_at_a_time_and_none_after_the_end() {
                     (0..run.workers()).for_each(|worker| {
                         run.registered(worker, generation, now);
                         run.heard(worker, generation, ALIVE, now);
+                        run.restored(worker, generation, FILES, now);
                     });
                     Vec::new()
                 }
                 80..190 => run.tick(now, &Zero),
                 190..194 => run.failed(worker, generation, "at random", now, &Zero),
-                194..197 => run.finished(worker, generation),
+                194..197 => run.finished(worker, generation, now),
                 197..199 => run.rescale(rng.random_range(1..5), now).unwrap_or_default(),
                 _ if rng.random_bool(0.2) => run.cancel(),
                 _ => Vec::new(),
             };
             world.carry_out(actions);
-            let is_alive = matches!(run.phase(), Phase::Starting { .. } | Phase::Running);
-            assert_eq!(world.alive.is_some(), is_alive, "seed {seed}: {run:?}");
+            let has_ended = matches!(run.phase(), Phase::Restarting { .. } | Phase::Over(_));
+            assert_eq!(world.alive.is_none(), has_ended, "seed {seed}: {run:?}");
         }
         endings.insert(world.over.map_or("goes on".to_owned(), |ending| ending.to_string()[..6].to_owned()));
     }

@@ -45,6 +45,18 @@ pub(super) struct Heartbeat {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub(super) struct Restored {
+    #[prost(uint64, tag = "1")]
+    pub fetched_files: u64,
+    #[prost(uint64, tag = "2")]
+    pub fetched_bytes: u64,
+    #[prost(uint64, tag = "3")]
+    pub linked_files: u64,
+    #[prost(uint64, tag = "4")]
+    pub linked_bytes: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct Text {
     #[prost(string, tag = "1")]
     pub text: String,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Pass, decoded, limits, messages, pass_of, pass_to_wire, read, seal, shorten, text, unseal};
 use crate::error::Result;
-use crate::job::Heartbeat;
+use crate::job::{Heartbeat, RestoredFiles};
 use crate::metadata::shared::{Fault, at_most};
 
 /// From a worker to its manager.
@@ -30,6 +30,10 @@ pub enum Say {
     Finished,
     /// Its dataflow has gone on to this epoch by itself ([`super::DataflowEpochs`]).
     Epoch(u64),
+    /// It has restored and verified its state, and has brought these files here for it.
+    Restored(RestoredFiles),
+    /// It has processed its first record.
+    Resumed,
     /// Its sources have no more input. It takes part in checkpoints until it is told that it may come to its end.
     Drained,
     /// It cannot go on.
@@ -48,6 +52,8 @@ mod kind {
     pub(super) const FAILED: u32 = 4;
     pub(super) const EPOCH: u32 = 5;
     pub(super) const DRAINED: u32 = 6;
+    pub(super) const RESTORED: u32 = 7;
+    pub(super) const RESUMED: u32 = 8;
 }
 
 impl Say {
@@ -65,6 +71,11 @@ impl Say {
             Self::Finished => seal(kind::FINISHED, &messages::Nothing {}),
             Self::Epoch(epoch) => seal(kind::EPOCH, &messages::DataflowEpochs { current: *epoch, last: 0 }),
             Self::Drained => seal(kind::DRAINED, &messages::Nothing {}),
+            Self::Restored(files) => {
+                let RestoredFiles { fetched_files, fetched_bytes, linked_files, linked_bytes } = *files;
+                seal(kind::RESTORED, &messages::Restored { fetched_files, fetched_bytes, linked_files, linked_bytes })
+            }
+            Self::Resumed => seal(kind::RESUMED, &messages::Nothing {}),
             Self::Failed { why, is_damage } => {
                 let (text, is_damage) = (shorten(why), *is_damage);
                 seal(kind::FAILED, &messages::Text { text, is_end: false, is_damage })
@@ -100,6 +111,12 @@ impl Say {
                     Ok(Self::Epoch(wire.current))
                 }
                 kind::DRAINED => Ok(Self::Drained),
+                kind::RESTORED => {
+                    let wire: messages::Restored = read("a restore", &body, limits::MAX_SMALL_FIELDS)?;
+                    let messages::Restored { fetched_files, fetched_bytes, linked_files, linked_bytes } = wire;
+                    Ok(Self::Restored(RestoredFiles { fetched_files, fetched_bytes, linked_files, linked_bytes }))
+                }
+                kind::RESUMED => Ok(Self::Resumed),
                 unknown => Err(Fault::unknown(format!("a worker says a word of the unknown number {unknown}"))),
             }
         };

@@ -12,7 +12,7 @@ use super::answers::{Acknowledgement, Decline};
 use super::upload::{EndUpload, Place, Placed};
 use super::*;
 use crate::error::ErrorKind;
-use crate::job::Heartbeat;
+use crate::job::{Heartbeat, RestoredFiles};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
 use crate::layout::{
     CheckpointFolder, CheckpointId, ContentHash, Epoch, FileKind, JobId, JobLayout, OperatorId, SharedName,
@@ -77,6 +77,10 @@ fn says() -> impl Strategy<Value = Say> {
         Just(Say::Finished),
         any::<u64>().prop_map(Say::Epoch),
         Just(Say::Drained),
+        Just(Say::Resumed),
+        any::<(u64, u64, u64, u64)>().prop_map(|(fetched_files, fetched_bytes, linked_files, linked_bytes)| {
+            Say::Restored(RestoredFiles { fetched_files, fetched_bytes, linked_files, linked_bytes })
+        }),
         (texts(), any::<bool>()).prop_map(|(why, is_damage)| Say::Failed { why, is_damage }),
     ]
 }

@@ -9,6 +9,7 @@ use super::broker::LinkBroker;
 use crate::env::Env;
 use crate::error::Result;
 use crate::job::liveness::Heartbeat;
+use crate::job::run::RestoredFiles;
 use crate::job::wire::answers::{Acknowledgement, Decline};
 use crate::job::wire::rpc::{Client, calls};
 use crate::job::wire::{DataflowEpochs, Pass};
@@ -68,6 +69,8 @@ impl Orders {
 /// What a workload has to say between heartbeats. Only the newest is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct News {
+    pub(super) restored: Option<RestoredFiles>,
+    pub(super) has_resumed: bool,
     pub(super) epoch: u64,
     pub(super) is_drained: bool,
 }
@@ -77,14 +80,13 @@ pub(super) struct News {
 pub(super) struct Progress {
     steps: AtomicU64,
     has_input: AtomicBool,
-    has_restored: AtomicBool,
     news: watch::Sender<News>,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        let (has_input, has_restored) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { steps: AtomicU64::new(0), has_input, has_restored, news: watch::Sender::new(News::default()) }
+        let (steps, has_input) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { steps, has_input, news: watch::Sender::new(News::default()) }
     }
 
     pub(super) fn news(&self) -> watch::Receiver<News> {
@@ -93,7 +95,7 @@ impl Progress {
 
     /// Whether the workload has still to restore: what it fails with may be about that.
     pub(super) fn is_restoring(&self) -> bool {
-        !self.has_restored.load(Ordering::Relaxed)
+        self.news.borrow().restored.is_none()
     }
 
     /// Two numbers that need not be of one moment: a step between them is in the next heartbeat.
@@ -117,9 +119,15 @@ impl WorkerHandle {
         Self { layout, pass, client, env, progress }
     }
 
-    /// The state is restored, and was verified: what fails from now on says nothing of the checkpoint.
-    pub fn note_restored(&self) {
-        self.progress.has_restored.store(true, Ordering::Relaxed);
+    /// The state is restored, and was verified: what fails from now on says nothing of the checkpoint. To be called once, with what
+    /// was brought here for it; nothing, if there was nothing to restore. No checkpoint is triggered before all workers have.
+    pub fn note_restored(&self, files: RestoredFiles) {
+        self.progress.news.send_if_modified(|news| news.restored.replace(files).is_none());
+    }
+
+    /// The dataflow has processed its first record.
+    pub fn note_resumed(&self) {
+        self.progress.news.send_if_modified(|news| !std::mem::replace(&mut news.has_resumed, true));
     }
 
     /// The dataflow has made a step. Costs a nanosecond or two. A worker that has input and makes none for the heartbeat's

@@ -18,7 +18,7 @@ use crate::job::wire::{Deployment, Pass, Say, Tell};
 /// Words to the manager that may wait for the network.
 const MAX_WAITING_WORDS: usize = 16;
 /// Words that news take at most.
-const MAX_NEWS_WORDS: usize = 2;
+const MAX_NEWS_WORDS: usize = 4;
 /// The pause between two attempts to reach the manager at the start.
 const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -222,7 +222,9 @@ impl Link {
 
 /// What is new since the last time.
 fn words_of(told: News, now: News) -> impl Iterator<Item = Say> {
+    let restored = now.restored.filter(|_| told.restored.is_none()).map(Say::Restored);
+    let resumed = (now.has_resumed && !told.has_resumed).then_some(Say::Resumed);
     let epoch = (now.epoch > told.epoch).then_some(Say::Epoch(now.epoch));
     let drained = (now.is_drained && !told.is_drained).then_some(Say::Drained);
-    epoch.into_iter().chain(drained)
+    restored.into_iter().chain(resumed).chain(epoch).chain(drained)
 }

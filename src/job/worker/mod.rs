@@ -40,7 +40,7 @@ pub const LEFT_EXIT_CODE: i32 = 75;
 /// An engine's dataflow on one worker.
 #[async_trait]
 pub trait Workload: Send + 'static {
-    /// Restores, runs, and takes part in checkpoints until its input is over. What it did since the last complete
+    /// Restores, says so ([`WorkerHandle::note_restored`]), runs, and takes part in checkpoints until its input is over. What it did since the last complete
     /// checkpoint is done again if any worker fails before all have returned; one that promises more waits for a
     /// last checkpoint before it returns: [`WorkerHandle::set_drained`].
     ///

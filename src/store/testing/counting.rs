@@ -82,6 +82,11 @@ impl CountingStore {
         sum
     }
 
+    /// The objects that `read` was asked for, in order.
+    pub fn objects_read(&self) -> Vec<StorePath> {
+        self.counts.lock().traffic.iter().filter(|(_, one)| one.reads > 0).map(|(path, _)| path.clone()).collect()
+    }
+
     /// Begins again at zero.
     pub fn reset(&self) {
         *self.counts.lock() = Counts::default();

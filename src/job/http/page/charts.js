@@ -152,6 +152,24 @@ export function ownershipLayout({ parts, size, name }, width) {
   return { shapes, points: middle, label: `${name}, ${size} key groups. ${told}${middle.length > 8 ? ", and so on" : ""}. All are in the table below.` };
 }
 
+// Steps one after the other, each `{name, ms, says}`.
+export function stepsLayout({ steps, label }, width) {
+  const total = Math.max(1, steps.reduce((sum, { ms }) => sum + ms, 0));
+  let before = 0;
+  const points = [];
+  const shapes = steps.flatMap(({ name, ms, says }, index) => {
+    const [left, right] = [(before / total) * width, ((before + ms) / total) * width];
+    before += ms;
+    points.push({ key: name, x: (left + right) / 2, says });
+    // What took any time must be seen.
+    const wide = Math.max(1.5, right - left - 2);
+    const box = shape(name, "rect", { class: `owner owner-${index}`, x: fixed(left), width: fixed(wide), y: 0, height: 26, rx: 3 });
+    const text = shape(`${name} name`, "text", { class: "owner-name", x: fixed((left + right) / 2), y: 17, "text-anchor": "middle" }, name);
+    return name.length * 7.5 + 8 <= wide ? [box, text] : [box];
+  });
+  return { shapes, points, label };
+}
+
 const nearest = (points, x) =>
   points.reduce((best, point) => (Math.abs(point.x - x) < Math.abs(best.x - x) ? point : best), points[0]);
 

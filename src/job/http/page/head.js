@@ -12,7 +12,9 @@ function sentence(job) {
     case "starting":
       return job.missing_workers.length
         ? `Waits for ${job.missing_workers.length === 1 ? "worker" : "workers"} ${list(job.missing_workers)} to register.`
-        : "All workers have registered; they restore their state.";
+        : "All workers have registered.";
+    case "restoring":
+      return `${job.missing_workers.length === 1 ? "Worker" : "Workers"} ${list(job.missing_workers)} ${job.missing_workers.length === 1 ? "restores its" : "restore their"} state.`;
     case "running":
       return job.stopping ? "Stops in good order: its last checkpoint comes first." : "All workers run.";
     case "restarting":
@@ -30,7 +32,7 @@ function sentence(job) {
 
 function failureOf(job) {
   if (job.state === "failed") return ["Reason", job.reason ?? job.last_failure];
-  return ["Last failure", ["starting", "restarting"].includes(job.state) ? job.last_failure : null];
+  return ["Last failure", ["starting", "restoring", "restarting"].includes(job.state) ? job.last_failure : null];
 }
 
 function showState(job, isOld) {

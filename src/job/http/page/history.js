@@ -1,6 +1,6 @@
 // Shared files and their growth, what happened to the job, and its options.
 
-import { BYTES, areaLayout, chart } from "./charts.js";
+import { BYTES, areaLayout, chart, stepsLayout } from "./charts.js";
 import { byTest, element, fillTable, foldable, setAttribute, setShown, setText, setTime, syncKeyed } from "./dom.js";
 import { bytes, count, duration, id, moment, plural } from "./format.js";
 
@@ -73,6 +73,35 @@ export function eventsPart() {
     setShown(byTest("events-empty"), job.events.length === 0);
     setShown(table.parentElement, job.events.length > 0);
     fill(job.events);
+  };
+}
+
+const STEPS = [["pause", "pause"], ["start", "start"], ["restore", "restore"], ["first record", "resume"]];
+
+function filesOf(recovery) {
+  const part = (files, size, what) => (files ? [`${plural(files, "file")} ${what}, ${bytes(size)}`] : []);
+  const parts = [
+    ...part(recovery.fetched_files, recovery.fetched_bytes, "fetched"),
+    ...part(recovery.linked_files, recovery.linked_bytes, "linked"),
+  ];
+  return parts.join("; ") || "nothing to fetch";
+}
+
+// How the newest workers came to run.
+export function recoveryPart() {
+  const figure = byTest("recovery");
+  const draw = chart(figure, stepsLayout, { height: 26, resting: () => "" });
+  return ({ recovery }) => {
+    const steps = STEPS.flatMap(([name, field]) => {
+      const ms = recovery[`${field}_ms`];
+      setText(byTest(`recovery-${field}`), duration(ms));
+      return ms === null ? [] : [{ name, ms, says: `${name}: ${duration(ms)}` }];
+    });
+    setText(byTest("recovery-files"), filesOf(recovery));
+    setText(byTest("recovery-total"), recovery.total_ms === null ? "" : `${duration(recovery.total_ms)} in all`);
+    setShown(figure, steps.length > 0);
+    setShown(byTest("recovery-steps"), steps.length > 0);
+    if (steps.length) draw({ steps, label: `How the workers came to run. ${steps.map(({ says }) => says).join(", ")}.` });
   };
 }
 

@@ -4,7 +4,7 @@ import { startActions, updateActions } from "./page/actions.js";
 import { checkpointsPart } from "./page/checkpoints.js";
 import { byTest, setAttribute } from "./page/dom.js";
 import { changes, showBanner, showHead } from "./page/head.js";
-import { eventsPart, growthPart, showOptions } from "./page/history.js";
+import { eventsPart, growthPart, recoveryPart, showOptions } from "./page/history.js";
 import { startPolling } from "./page/poll.js";
 import { showWorkers } from "./page/workers.js";
 
@@ -30,6 +30,7 @@ const PARTS = [
   checkpointsPart(),
   showWorkers,
   growthPart(),
+  recoveryPart(),
   eventsPart(),
   showOptions,
 ];
