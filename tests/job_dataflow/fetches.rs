@@ -19,8 +19,7 @@ fn divided(checkpoint: &Checkpoint, groups: KeyGroupRange) -> (Names, Names) {
     let (mut needed, mut others) = (Names::new(), Names::new());
     for part in checkpoint.metadata.operators.iter().flat_map(|operator| &operator.subtasks) {
         let owned = part.key_groups.unwrap();
-        // Nothing is read of an empty file.
-        for file in part.files.iter().filter(|file| file.size_bytes > 0) {
+        for file in &part.files {
             let name = checkpoint.stored_file(file).unwrap().object.to_string();
             let of_file = file.key_groups.unwrap_or(owned);
             let is_needed = owned.intersection(groups).is_some() && of_file.intersection(groups).is_some();
