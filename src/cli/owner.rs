@@ -13,8 +13,8 @@ use crate::coordinator::{Coordinator, CoordinatorOptions, OperatorDescription, R
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::SweepScope;
 use crate::layout::Epoch;
-use crate::metadata::{Claim, ControlRecord, Outcome};
-use crate::ownership::Epochs;
+use crate::metadata::{Claim, Outcome};
+use crate::ownership::{Epochs, read_record};
 use crate::ownership::requests::{Asked, POLL_INTERVAL_MS, ask, wait_for_answer};
 
 /// A checkpoint taken by a command has no time-out of its own: whoever started it can stop it.
@@ -223,12 +223,7 @@ async fn describe(job: &Job, owner: Epoch) -> String {
 }
 
 pub(super) async fn read_claim(job: &Job, owner: Epoch) -> Result<Claim> {
-    let path = job.layout.claim(owner)?;
-    let size_bytes = job.store.stat(&path).await?.size_bytes;
-    if size_bytes > Claim::FORMAT.max_object_bytes() {
-        return Err(Error::corrupt("read a claim", &path, "it is too long"));
-    }
-    Claim::decode(&job.store.read(&path, 0..size_bytes).await?)
+    read_record(&*job.store, &job.layout.claim(owner)?).await
 }
 
 /// What this process calls itself in its claim, `what` being what it does.

@@ -294,6 +294,15 @@ impl JobRun {
         self.fail(format!("worker {worker}: {why}"), now, randomness)
     }
 
+    /// A worker said that it cannot go on, and that no further start could: the job is over, whatever the restart strategy says.
+    pub fn failed_for_good(&mut self, worker: u32, generation: u64, why: &str) -> Vec<Action> {
+        if generation != self.generation || !self.is_alive() || worker >= self.workers {
+            return Vec::new();
+        }
+        self.failures += 1;
+        self.give_up(format!("worker {worker}: {why}"))
+    }
+
     /// Something that is no single worker's fault ends the generation: no checkpoint completes, say.
     pub fn interrupted(
         &mut self,

@@ -19,6 +19,8 @@ mod tenure;
 mod view;
 
 pub(crate) use reading::read_metadata;
+#[cfg(feature = "cli")]
+pub(crate) use reading::read_record;
 
 pub use epochs::{EpochState, Epochs, MAX_EPOCH_OBJECTS};
 pub use tenure::{Claimed, Committed, LOOK_ATTEMPTS, Tenure, TenureEnd};

@@ -31,7 +31,7 @@ pub(crate) async fn read_metadata(store: &dyn Store, path: &StorePath) -> Result
 }
 
 /// Reads and decodes a control object.
-pub(super) async fn read_record<R: ControlRecord>(store: &dyn Store, path: &StorePath) -> Result<R> {
+pub(crate) async fn read_record<R: ControlRecord>(store: &dyn Store, path: &StorePath) -> Result<R> {
     let bytes = read_whole(store, path, R::FORMAT.max_object_bytes()).await?;
     R::decode(&bytes).map_err(|error| error.with_object(path))
 }

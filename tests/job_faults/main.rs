@@ -22,6 +22,7 @@ mod faults;
 #[path = "../../examples/job_demo/pipeline.rs"]
 mod pipeline;
 mod processes;
+mod refusals;
 mod stage;
 
 #[test]

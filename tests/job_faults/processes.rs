@@ -72,7 +72,7 @@ impl Settings {
     }
 
     /// A process of this program that runs one of its ignored tests.
-    fn child(&self, role: &str) -> Command {
+    pub fn child(&self, role: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", role, "--ignored", "--nocapture"]);
         command.env(CHILD_VARIABLE, serde_json::to_string(self).unwrap());

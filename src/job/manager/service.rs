@@ -22,7 +22,7 @@ use crate::job::splits;
 use crate::job::wire::answers::{Acknowledgement, Decline};
 use crate::job::wire::rpc::{Calls, Told, from_status};
 use crate::job::wire::upload::{EndUpload, Place, Placed};
-use crate::job::wire::{Pass, Say, Tell};
+use crate::job::wire::{Pass, Say, Tell, shorten};
 use crate::layout::{CheckpointFolder, CheckpointId, SubtaskName};
 use crate::metadata::SourcePosition;
 use crate::snapshot::{Placement, SubtaskHandle};
@@ -248,9 +248,13 @@ impl Service {
                     self.desk.moved_on(pass, |run, now| run.restored(pass.worker, pass.generation, files, now))
                 }
                 Ok(Say::Resumed) => self.desk.moved_on(pass, |run, now| run.resumed(pass.worker, pass.generation, now)),
-                Ok(Say::Failed { why, is_damage }) => {
+                Ok(Say::Failed { why, is_damage, is_final }) => {
                     if is_damage {
                         self.desk.damaged(pass);
+                    }
+                    if is_final {
+                        let why = shorten(&why);
+                        self.desk.change(|run, _| run.failed_for_good(pass.worker, pass.generation, &why));
                     }
                     return why;
                 }

@@ -205,7 +205,7 @@ async fn a_stale_worker_with_a_standing_connection_changes_nothing() {
     assert_fenced(stale.client.ask(calls::DECLINE, decline.encode()).await);
     assert_fenced(Puppet::register(&orders.number(0).await).await.map(|_| ()));
     // Its stream is not heard any more, whatever it says there.
-    let _ = stale.said.try_send(Say::Failed { why: "of old age".to_owned(), is_damage: false }.encode());
+    let _ = stale.said.try_send(Say::Failed { why: "of old age".to_owned(), is_damage: false, is_final: true }.encode());
     let leave = Tell::Leave { why: "rescaled from 1 to 1 workers".to_owned(), is_end: false };
     assert_eq!(stale.hears().await, Some(leave));
     assert_eq!(stale.hears().await, None);

@@ -169,6 +169,16 @@ fn the_job_fails_when_the_strategy_allows_no_restart() {
 }
 
 #[test]
+fn a_failure_that_would_come_again_is_the_end_whatever_the_strategy_says() {
+    let mut run = running();
+    assert_eq!(run.failed_for_good(0, 0, "of another generation"), []);
+    let actions = run.failed_for_good(1, 1, "there is no such option");
+    let ending = Ending::Failed("worker 1: there is no such option".to_owned());
+    assert_eq!((ended(&actions), actions.last()), (vec![1], Some(&Action::Over(ending))));
+    assert_eq!((run.failures(), run.failed_for_good(1, 1, "again")), (1, vec![]));
+}
+
+#[test]
 fn the_job_is_finished_when_all_workers_are() {
     let mut run = running();
     assert_eq!(run.finished(0, 1, ms(1000)), []);

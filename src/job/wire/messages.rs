@@ -64,6 +64,8 @@ pub(super) struct Text {
     pub is_end: bool,
     #[prost(bool, tag = "3")]
     pub is_damage: bool,
+    #[prost(bool, tag = "4")]
+    pub is_final: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

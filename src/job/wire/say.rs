@@ -42,6 +42,8 @@ pub enum Say {
         why: String,
         /// Whether what it was to restore is damaged.
         is_damage: bool,
+        /// Whether a further start would fail in the same way.
+        is_final: bool,
     },
 }
 
@@ -76,9 +78,9 @@ impl Say {
                 seal(kind::RESTORED, &messages::Restored { fetched_files, fetched_bytes, linked_files, linked_bytes })
             }
             Self::Resumed => seal(kind::RESUMED, &messages::Nothing {}),
-            Self::Failed { why, is_damage } => {
-                let (text, is_damage) = (shorten(why), *is_damage);
-                seal(kind::FAILED, &messages::Text { text, is_end: false, is_damage })
+            Self::Failed { why, is_damage, is_final } => {
+                let (text, is_damage, is_final) = (shorten(why), *is_damage, *is_final);
+                seal(kind::FAILED, &messages::Text { text, is_end: false, is_damage, is_final })
             }
         }
     }
@@ -104,7 +106,8 @@ impl Say {
                 kind::FINISHED => Ok(Self::Finished),
                 kind::FAILED => {
                     let wire: messages::Text = read("a failure", &body, limits::MAX_SMALL_FIELDS)?;
-                    Ok(Self::Failed { why: text("a worker's failure", wire.text)?, is_damage: wire.is_damage })
+                    let (is_damage, is_final) = (wire.is_damage, wire.is_final);
+                    Ok(Self::Failed { why: text("a worker's failure", wire.text)?, is_damage, is_final })
                 }
                 kind::EPOCH => {
                     let wire: messages::DataflowEpochs = read("an epoch", &body, limits::MAX_SMALL_FIELDS)?;

@@ -142,7 +142,7 @@ impl Tell {
             }
             Self::Leave { why, is_end } => {
                 let (text, is_end) = (shorten(why), *is_end);
-                seal(kind::LEAVE, &messages::Text { text, is_end, is_damage: false })
+                seal(kind::LEAVE, &messages::Text { text, is_end, is_damage: false, is_final: false })
             }
         };
         encoded(at_most("a message to a worker, bytes", bytes.len(), limits::MAX_TELL_BYTES))?;

@@ -81,7 +81,8 @@ fn says() -> impl Strategy<Value = Say> {
         any::<(u64, u64, u64, u64)>().prop_map(|(fetched_files, fetched_bytes, linked_files, linked_bytes)| {
             Say::Restored(RestoredFiles { fetched_files, fetched_bytes, linked_files, linked_bytes })
         }),
-        (texts(), any::<bool>()).prop_map(|(why, is_damage)| Say::Failed { why, is_damage }),
+        (texts(), any::<bool>(), any::<bool>())
+            .prop_map(|(why, is_damage, is_final)| Say::Failed { why, is_damage, is_final }),
     ]
 }
 
@@ -371,7 +372,8 @@ fn a_word_of_an_unknown_number_is_from_another_build() {
 
 #[test]
 fn lists_and_texts_over_their_limits_are_refused() {
-    let long = messages::Text { text: "x".repeat(limits::MAX_TEXT_BYTES + 1), is_end: false, is_damage: false };
+    let text = "x".repeat(limits::MAX_TEXT_BYTES + 1);
+    let long = messages::Text { text, is_end: false, is_damage: false, is_final: false };
     assert_eq!(Say::decode(&seal(4, &long)).unwrap_err().kind(), ErrorKind::LimitExceeded);
     assert_eq!(Tell::decode(&seal(6, &long)).unwrap_err().kind(), ErrorKind::LimitExceeded);
 

@@ -98,6 +98,11 @@ impl Progress {
         self.news.borrow().restored.is_none()
     }
 
+    /// Whether the workload has processed a record.
+    pub(super) fn has_resumed(&self) -> bool {
+        self.news.borrow().has_resumed
+    }
+
     /// Two numbers that need not be of one moment: a step between them is in the next heartbeat.
     pub(super) fn heartbeat(&self) -> Heartbeat {
         Heartbeat { steps: self.steps.load(Ordering::Relaxed), has_input: self.has_input.load(Ordering::Relaxed) }

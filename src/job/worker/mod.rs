@@ -40,14 +40,15 @@ pub const LEFT_EXIT_CODE: i32 = 75;
 /// An engine's dataflow on one worker.
 #[async_trait]
 pub trait Workload: Send + 'static {
-    /// Restores, says so ([`WorkerHandle::note_restored`]), runs, and takes part in checkpoints until its input is over. What it did since the last complete
-    /// checkpoint is done again if any worker fails before all have returned; one that promises more waits for a
-    /// last checkpoint before it returns: [`WorkerHandle::set_drained`].
+    /// Restores, says so ([`WorkerHandle::note_restored`]), runs, and takes part in checkpoints until its input is over. What it
+    /// did since the last complete checkpoint is done again if any worker fails before all have returned; one that promises more
+    /// waits for a last checkpoint before it returns: [`WorkerHandle::set_drained`].
     ///
     /// # Errors
-    /// It cannot go on: all workers are ended, and started again if the restart strategy allows it. Until the workload has
+    /// It cannot go on: all workers are ended, and started again if the restart strategy allows it. But until the workload has
     /// called [`WorkerHandle::note_restored`], [`ErrorKind::Corrupt`] and [`ErrorKind::NotFound`] say that what was to be restored is
-    /// damaged.
+    /// damaged; and until it has called [`WorkerHandle::note_resumed`], [`ErrorKind::InvalidInput`], [`ErrorKind::Unsupported`] and
+    /// [`ErrorKind::SchemaMismatch`] are the end of the job, as the program or its options are wrong.
     async fn run(self: Box<Self>, assignment: Assignment, orders: Orders, handle: WorkerHandle) -> Result<()>;
 }
 
@@ -145,13 +146,19 @@ pub async fn run(
         Ok(()) => Say::Finished,
         Err(error) => {
             let is_damage = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && progress.is_restoring();
-            Say::Failed { why: error.to_string(), is_damage }
+            let is_final = is_the_programs(error.kind()) && !progress.has_resumed();
+            Say::Failed { why: error.to_string(), is_damage, is_final }
         }
     };
     // If the link is over already, it says so below.
     let _ = reports.send(report).await;
     let over = wait(&mut over_in).await;
     done.and_then(|()| over.into_result())
+}
+
+/// Whether a failure lies in the program or its options: as long as it has processed nothing, each start will find the same.
+fn is_the_programs(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::SchemaMismatch)
 }
 
 async fn wait(over: &mut watch::Receiver<Option<Over>>) -> Over {
