@@ -108,8 +108,8 @@ fn build(scope: Scope<'_, u64>, mut start: Start, folder: &Path, keys: u64, chec
     let worker = start.worker();
     let stood = start.positions(SOURCE).unwrap_or_default();
     let stood = stood.iter().find(|known| known.split == worker.to_string());
-    let next = stood
-        .map_or(u64::from(worker), |known| u64::from_be_bytes(known.position.as_slice().try_into().unwrap()));
+    let next =
+        stood.map_or(u64::from(worker), |known| u64::from_be_bytes(known.position.as_slice().try_into().unwrap()));
     let loaded = folder.join(format!("loaded-{worker}"));
     let numbers = Numbers { worker, next, keys, loaded, slow_since: None, given_slowly: 0 };
     let numbers = source(scope, SOURCE, numbers, checkpoints);

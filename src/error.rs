@@ -137,6 +137,16 @@ impl Error {
         Self(Box::new(Inner { kind, operation, object: None, message: message.into(), advice: None, source: None }))
     }
 
+    /// As [`Error::io`], for a path of this machine while an object is fetched: a folder that is not there is not an object that is
+    /// not there.
+    pub(crate) fn local_io(operation: &'static str, object: impl fmt::Display, source: std::io::Error) -> Self {
+        let mut error = Self::io(operation, object, source);
+        if matches!(error.0.kind, ErrorKind::NotFound | ErrorKind::Corrupt) {
+            error.0.kind = ErrorKind::Io;
+        }
+        error
+    }
+
     /// An error of the operating system, its kind read off the io error's kind.
     pub fn io(operation: &'static str, object: impl fmt::Display, source: std::io::Error) -> Self {
         Self::new(kind_of_io(&source), operation, source.to_string()).with_object(object).with_source(source)

@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gc::SweepScope;
 use crate::layout::Epoch;
 use crate::metadata::{Claim, Outcome};
-use crate::ownership::{Epochs, read_record};
 use crate::ownership::requests::{Asked, POLL_INTERVAL_MS, ask, wait_for_answer};
+use crate::ownership::{Epochs, read_record};
 
 /// A checkpoint taken by a command has no time-out of its own: whoever started it can stop it.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(10 * 366 * 24 * 3600);

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: stop cleanly at the first, at once at the second.
+//! Ctrl-C, SIGTERM and SIGHUP (the terminal is closed): stop cleanly at the first, at once at the second.
 //!
 //! Nothing is lost either way: the protocol holds for a process that is killed at any step (I4).
 //! Stopping cleanly spares the next owner the wait, and the next sweep some work.
@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::watch;
 
 use super::exit;
@@ -28,8 +28,8 @@ impl Signals {
     /// # Errors
     /// What the operating system says.
     pub(super) fn catch() -> Result<Self> {
-        let fail = |error| Error::io("catch signals", "SIGINT and SIGTERM", error);
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(fail)?;
+        let fail = |error| Error::io("catch signals", "SIGINT, SIGTERM and SIGHUP", error);
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fail)?;
         let (sender, received) = watch::channel(0);
         Env::system()?.runtime.spawn_blocking(Box::new(move || {
             for signal in signals.forever() {

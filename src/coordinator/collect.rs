@@ -378,10 +378,12 @@ fn not_kept(drops: &[CheckpointFolder]) -> Vec<(CheckpointFolder, String)> {
 }
 
 fn log_report(report: &GcReport) {
-    if report.is_finished() {
-        tracing::debug!(%report, "collected");
+    // One line. What waits still may well be another call's, which is at it.
+    let line = report.to_string().trim_end().replace('\n', "; ");
+    if report.failed.is_empty() && report.stopped.is_none() {
+        tracing::debug!(report = line, "collected");
     } else {
-        tracing::warn!(%report, "collected in part; a later collection goes on");
+        tracing::warn!(report = line, "collected in part; a later collection goes on");
     }
 }
 

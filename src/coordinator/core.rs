@@ -20,7 +20,7 @@ use super::recover::{Recovered, recover};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::Collector;
-use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout, OperatorId};
+use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout, METADATA_NAME, OperatorId};
 use crate::metadata::{CheckpointKind, SourcePosition};
 use crate::ownership::requests::Inbox;
 use crate::ownership::{Claimed, JobView, Tenure, TenureEnd};
@@ -215,6 +215,14 @@ impl Coordinator {
         self.tenure.over()
     }
 
+    /// Looks at the store whether the tenure is over.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`]: it is. Any other: the look could not be made.
+    pub async fn look(&self) -> Result<()> {
+        self.tenure.look().await
+    }
+
     /// The store that the job lies on.
     pub fn store(&self) -> &StoreRef {
         &self.store
@@ -362,6 +370,19 @@ impl Coordinator {
         let object = self.store.list(Some(path)).next().await.transpose()?;
         if object.is_some() {
             return Err(occupied(path, "something lies there"));
+        }
+        // Whoever removes a savepoint removes its folder.
+        let names = path.as_str().match_indices('/').filter_map(|(end, _)| path.as_str().get(..end));
+        for parent in names {
+            match self.store.stat(&StorePath::new(parent)?.join(METADATA_NAME)?).await {
+                Ok(_) => return Err(occupied(path, "it is inside another savepoint")),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if path.file_name() == METADATA_NAME {
+            let message = "a savepoint's own index is called so";
+            return Err(Error::invalid("trigger a savepoint", message).with_object(path));
         }
         Ok(())
     }

@@ -262,7 +262,7 @@ impl Coordinator {
     }
 
     /// Frees what crashed writers left of objects. The job's tasks are writing, too: theirs are young.
-    async fn remove_unfinished(&self) -> String {
+    pub(crate) async fn remove_unfinished(&self) -> String {
         match self.store.remove_unfinished(Some(self.layout.root()), UNFINISHED_AGE).await {
             Ok(removed) => format!("{removed} unfinished uploads removed"),
             Err(error) => {

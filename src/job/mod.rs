@@ -19,8 +19,9 @@ pub mod liveness;
 #[cfg(feature = "job")]
 pub mod manager;
 #[cfg(feature = "job")]
-mod processes;
+mod port;
 #[cfg(feature = "job")]
+mod processes;
 pub mod report;
 pub mod restart;
 pub mod run;

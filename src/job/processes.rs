@@ -1,10 +1,12 @@
 //! Workers as processes of this machine.
 
 use std::fmt;
-use std::process::{Child, Command, ExitStatus};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::launch::{Ended, LaunchOrder, Launcher, ORDER_VARIABLE};
 use super::wire::Pass;
@@ -22,6 +24,19 @@ struct Worker {
     child: Child,
     /// It was told to end: how it does is nobody's failure.
     is_killed: bool,
+}
+
+impl Worker {
+    /// SIGKILL to its group, which stopped processes hear, too. It fails only for one that has ended already: as long as its end was not
+    /// waited for, nobody else has its number.
+    fn kill(&self) {
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(group) = group
+            && let Err(error) = kill_process_group(group, Signal::KILL)
+        {
+            tracing::debug!(worker = self.worker, %error, "could not kill a worker");
+        }
+    }
 }
 
 impl ProcessLauncher {
@@ -43,6 +58,8 @@ impl Launcher for ProcessLauncher {
     async fn start(&self, order: &LaunchOrder) -> Result<()> {
         let mut command = (self.command)(order);
         command.env(ORDER_VARIABLE, order.to_string());
+        // A group of its own: the command may be a script that starts the worker, and both are to end.
+        command.process_group(0);
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(|error| Error::io("start a worker's process", program, error))?;
         let Pass { generation, worker, .. } = order.pass;
@@ -53,10 +70,7 @@ impl Launcher for ProcessLauncher {
     async fn end(&self, generation: u64) {
         for worker in self.children.lock().iter_mut().filter(|worker| worker.generation == generation) {
             worker.is_killed = true;
-            // SIGKILL, which a stopped process hears, too. It fails only for one that has ended already.
-            if let Err(error) = worker.child.kill() {
-                tracing::debug!(worker = worker.worker, %error, "could not kill a worker");
-            }
+            worker.kill();
         }
     }
 
@@ -82,8 +96,8 @@ impl Drop for ProcessLauncher {
     /// Leaves no process behind.
     fn drop(&mut self) {
         for worker in self.children.get_mut() {
-            let ended: std::io::Result<ExitStatus> = worker.child.kill().and_then(|()| worker.child.wait());
-            if let Err(error) = ended {
+            worker.kill();
+            if let Err(error) = worker.child.wait() {
                 tracing::warn!(worker = worker.worker, %error, "a worker's process may be left behind");
             }
         }
@@ -93,5 +107,49 @@ impl Drop for ProcessLauncher {
 impl fmt::Debug for ProcessLauncher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessLauncher").field("children", &self.children.lock().len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::job::HeartbeatOptions;
+    use crate::job::wire::Cookie;
+
+    #[tokio::test]
+    async fn what_a_worker_s_command_has_started_ends_with_it_though_it_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("child");
+        let script = format!("sleep 1000 & kill -STOP $!; echo $! > {}.new; mv {0}.new {0}; wait", file.display());
+        let launcher = ProcessLauncher::new(move |_| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &script]);
+            command
+        });
+        let pass = Pass { generation: 1, worker: 0, cookie: Cookie { first: 1, second: 2 } };
+        let order = LaunchOrder { manager: "127.0.0.1:1".to_owned(), pass, heartbeat: HeartbeatOptions::default() };
+        launcher.start(&order).await.unwrap();
+        let until = async |is_so: &dyn Fn() -> bool| {
+            for _ in 0..2_000 {
+                if is_so() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            panic!("it never came");
+        };
+        until(&|| file.exists()).await;
+        let child = std::fs::read_to_string(&file).unwrap();
+        // One that has ended and was not waited for is there still, as a zombie.
+        let lives = || {
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+            !state.is_empty() && !state.contains(") Z ")
+        };
+        assert!(lives());
+        launcher.end(1).await;
+        until(&|| !lives()).await;
+        until(&|| launcher.ended().is_empty() && launcher.process_ids(1).is_empty()).await;
     }
 }

@@ -288,7 +288,11 @@ impl JobRun {
         randomness: &dyn Randomness,
     ) -> Vec<Action> {
         // The end of one that finished is no failure.
-        if generation != self.generation || !self.is_alive() || self.finished.contains(&worker) || worker >= self.workers {
+        if generation != self.generation
+            || !self.is_alive()
+            || self.finished.contains(&worker)
+            || worker >= self.workers
+        {
             return Vec::new();
         }
         self.fail(format!("worker {worker}: {why}"), now, randomness)
@@ -330,7 +334,7 @@ impl JobRun {
             Phase::Restarting { at } if *at <= now => self.begin_generation(now),
             Phase::Restarting { .. } => Vec::new(),
             Phase::Starting { missing, until } if *until <= now => {
-                let why = format!("workers {missing:?} did not start within {:?}", self.options.startup_timeout);
+                let why = format!("{} did not start within {:?}", named(missing), self.options.startup_timeout);
                 self.fail(why, now, randomness)
             }
             Phase::Starting { .. } | Phase::Restoring { .. } | Phase::Running => match silent.first() {
@@ -424,6 +428,17 @@ impl JobRun {
         self.phase = Phase::Over(ending.clone());
         vec![Action::Over(ending)]
     }
+}
+
+/// `worker 3`, or `workers 0, 1 and 7 more`.
+fn named(workers: &BTreeSet<u32>) -> String {
+    const MAX_NAMED: usize = 8;
+    let some: Vec<String> = workers.iter().take(MAX_NAMED).map(u32::to_string).collect();
+    let more = match workers.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("worker{} {}{more}", if workers.len() == 1 { "" } else { "s" }, some.join(", "))
 }
 
 pub(super) fn check_workers(workers: u32) -> Result<()> {

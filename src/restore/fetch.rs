@@ -82,7 +82,7 @@ pub async fn fetch_files<'a>(
     for file in files {
         if let Some(parent) = file.local_name.parent() {
             let parent = folder.join(parent.as_str());
-            fs::create_dir_all(&parent).map_err(|error| Error::io("make the folder", parent.display(), error))?;
+            fs::create_dir_all(&parent).map_err(|error| Error::local_io("make the folder", parent.display(), error))?;
         }
     }
     // After a failure nothing new is begun, but what runs is waited for: a file that another thread still
@@ -183,7 +183,7 @@ async fn link_local(env: &Env, file: &FileEntry, candidate: &Path, target: &Path
         && fs::File::open(target).and_then(|linked| linked.sync_all()).is_ok();
     if !is_same {
         // Unreadable or different: the store has the right one.
-        fs::remove_file(target).map_err(|error| Error::io("restore", target.display(), error))?;
+        fs::remove_file(target).map_err(|error| Error::local_io("restore", target.display(), error))?;
     }
     Ok(is_same)
 }

@@ -24,13 +24,13 @@ impl StagedFolder {
     pub fn create(env: &Env, target: &Path) -> Result<Self> {
         refuse_content(target)?;
         let parent = folder_of(target);
-        fs::create_dir_all(parent).map_err(|error| Error::io("make the folder", parent.display(), error))?;
+        fs::create_dir_all(parent).map_err(|error| Error::local_io("make the folder", parent.display(), error))?;
         let name = target
             .file_name()
             .and_then(|name| name.to_str())
             .ok_or_else(|| Error::invalid("restore", "the target has no usable name").with_object(target.display()))?;
         let staging = parent.join(format!(".{name}.restoring-{}", Uid::random(&*env.randomness)));
-        fs::create_dir(&staging).map_err(|error| Error::io("make the folder", staging.display(), error))?;
+        fs::create_dir(&staging).map_err(|error| Error::local_io("make the folder", staging.display(), error))?;
         Ok(Self { staging, target: target.to_owned(), published: false })
     }
 

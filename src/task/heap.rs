@@ -205,7 +205,7 @@ async fn add_source(
     if tables.is_empty() {
         return Ok(restore);
     }
-    let folder = tempfile::tempdir().map_err(|error| Error::io(RESTORE, "the temporary folder", error))?;
+    let folder = tempfile::tempdir().map_err(|error| Error::local_io(RESTORE, "the temporary folder", error))?;
     let tables: Vec<FileEntry> = tables.into_iter().cloned().collect();
     fetch_files(env, checkpoint, &tables, folder.path(), options).await?;
     env.blocking(move || -> Result<HeapRestore> {
@@ -227,7 +227,7 @@ impl Fetched {
             Self::InMemory(bytes) => Ok(Box::new(&bytes[..])),
             Self::InFolder(folder, name) => {
                 let path = folder.path().join(name.as_str());
-                let file = fs::File::open(&path).map_err(|error| Error::io(RESTORE, path.display(), error))?;
+                let file = fs::File::open(&path).map_err(|error| Error::local_io(RESTORE, path.display(), error))?;
                 Ok(Box::new(file))
             }
         }
@@ -238,7 +238,7 @@ async fn fetch_chunk(file: &FileEntry, checkpoint: &Checkpoint, env: &Env, optio
     if file.size_bytes <= MAX_CHUNK_IN_MEMORY_BYTES {
         return Ok(Fetched::InMemory(fetch_to_memory(checkpoint, file, options).await?));
     }
-    let folder = tempfile::tempdir().map_err(|error| Error::io(RESTORE, "the temporary folder", error))?;
+    let folder = tempfile::tempdir().map_err(|error| Error::local_io(RESTORE, "the temporary folder", error))?;
     fetch_files(env, checkpoint, std::slice::from_ref(file), folder.path(), options).await?;
     Ok(Fetched::InFolder(folder, file.local_name.clone()))
 }

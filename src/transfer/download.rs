@@ -82,7 +82,7 @@ pub(crate) struct Unsynced(Option<(File, PathBuf)>);
 impl Unsynced {
     pub(crate) async fn sync(self, env: &Env) -> Result<()> {
         let Some((file, path)) = self.0 else { return Ok(()) };
-        let sync = move || file.sync_all().map_err(|error| Error::io("write file", path.display(), error));
+        let sync = move || file.sync_all().map_err(|error| Error::local_io("write file", path.display(), error));
         env.blocking(sync).await?
     }
 }
@@ -99,7 +99,7 @@ async fn download_small(
     let (path, file_to_check) = (target.to_owned(), file.clone());
     env.blocking(move || {
         check(&file_to_check, ContentHash::of(&bytes))?;
-        let fail = |error| Error::io("write file", path.display(), error);
+        let fail = |error| Error::local_io("write file", path.display(), error);
         let mut target = OpenOptions::new().write(true).create_new(true).open(&path).map_err(fail)?;
         target.write_all(&bytes).map_err(fail)?;
         target.sync_all().map_err(fail)
@@ -231,7 +231,7 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn create(path: PathBuf) -> Result<Self> {
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
-        let file = file.map_err(|error| Error::io("write file", path.display(), error))?;
+        let file = file.map_err(|error| Error::local_io("write file", path.display(), error))?;
         Ok(Self { file: Some((file, path)), hasher: Sha256::new() })
     }
 
@@ -244,7 +244,7 @@ impl Target {
         for part in chunk.chunks(HOT_BYTES) {
             self.hasher.update(part);
             if let Some((file, path)) = &mut self.file {
-                file.write_all(part).map_err(|error| Error::io("write file", path.display(), error))?;
+                file.write_all(part).map_err(|error| Error::local_io("write file", path.display(), error))?;
             }
         }
         Ok(self)

@@ -1,6 +1,6 @@
 //! What cannot be gets one clear line.
 
-use crate::command::{moves_on, refused, run, run_command};
+use crate::command::{ended, json, moves_on, newest, refused, run, run_command};
 use crate::job::{Settings, Turn};
 
 #[track_caller]
@@ -40,7 +40,56 @@ async fn wrong_options_of_a_job_are_refused_before_anything_is_claimed() {
     let (code, text) = refused(&settings, &words);
     assert_eq!(code, 2);
     one_line(&text, &["no-such-program-anywhere", "behind `--`"]);
+    let (code, text) = run_refused(&settings, &["--operator", "counts:4"]);
+    assert_eq!(code, 2);
+    one_line(&text, &["counts", "named twice"]);
     assert!(!settings.root.join("store/job-count").exists(), "something was claimed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_runs_is_not_taken_from_its_manager_unless_that_is_said() {
+    let folder = Turn::come().await;
+    let settings = Settings::new(folder.path(), 100_000, 1_000);
+    let mut first = run(&settings, &["--workers", "1"]);
+    let before = newest(&moves_on(&settings, 0).await);
+    let other = Settings { root: folder.path().join("other"), ..settings.clone() };
+    std::fs::create_dir_all(&other.root).unwrap();
+    std::os::unix::fs::symlink(settings.root.join("store"), other.root.join("store")).unwrap();
+    let (code, text) = run_refused(&other, &["--workers", "1"]);
+    assert_eq!(code, 4);
+    one_line(&text, &["which answers: running", "--take-over"]);
+    moves_on(&settings, before).await;
+    assert_eq!(first.ended(), None, "the job was taken from it");
+    let _second = run(&other, &["--workers", "1", "--take-over"]);
+    assert!(!ended(&mut first).await);
+    moves_on(&settings, before).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_job_has_gone_on_from_is_restored_only_if_somebody_says_rewind() {
+    let folder = Turn::come().await;
+    let settings = Settings::new(folder.path(), 100_000, 1_000);
+    let (code, text) = run_refused(&settings, &["--from", "nowhere"]);
+    assert_eq!(code, 6);
+    one_line(&text, &["nowhere", "there is no checkpoint or savepoint"]);
+    assert!(!settings.root.join("store/job-count").exists(), "something was claimed");
+    let mut first = run(&settings, &["--workers", "1"]);
+    let before = newest(&moves_on(&settings, 0).await);
+    json(&settings, &["job", "savepoint", "kept/early"]);
+    moves_on(&settings, before + 2).await;
+    json(&settings, &["job", "cancel"]);
+    assert!(ended(&mut first).await);
+    let (code, text) = run_refused(&settings, &["--from", "kept/early/"]);
+    assert_eq!(code, 2);
+    one_line(&text, &["kept/early", "the job has gone on to checkpoint", "--rewind"]);
+    let (code, text) = refused(&settings, &["job", "status"]);
+    assert_eq!(code, 6);
+    one_line(&text, &["it was cancelled", "icecore job run"]);
+    let mut again = run(&settings, &["--workers", "1", "--from", "kept/early", "--rewind"]);
+    let status = moves_on(&settings, before + 2).await;
+    assert_eq!(status["restored_from"]["path"], "kept/early");
+    again.signal("INT");
+    assert!(ended(&mut again).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,6 +113,9 @@ async fn what_a_running_job_refuses_is_said_in_one_line() {
     let (code, text) = refused(&settings, &["job", "rescale", "11"]);
     assert_eq!(code, 2);
     one_line(&text, &["11"]);
+    let (code, text) = refused(&settings, &["job", "rescale", "2"]);
+    assert_eq!(code, 2);
+    one_line(&text, &["as many workers already"]);
     let (code, text) = refused(&settings, &["job", "savepoint", "job-count/x"]);
     assert_eq!(code, 2);
     one_line(&text, &["does not begin with `job-`"]);

@@ -39,6 +39,10 @@ async fn a_job_is_watched_loses_a_worker_is_rescaled_and_comes_to_its_end() {
         all.clone().find(|record| record["checkpoint"] == *number).unwrap().clone()
     };
     assert_eq!(record(&full["checkpoint"])["kind"], "full");
+    assert_eq!(record(&full["checkpoint"])["generation"], 3, "the workers' generation");
+    let recovery = &status["recovery"];
+    assert!(recovery["total_ms"].as_u64() >= recovery["restore_ms"].as_u64(), "{recovery}");
+    assert!(recovery["fetched_files"].as_u64().unwrap() > 0, "{recovery}");
     assert!(record(&full["checkpoint"])["uploaded_bytes"].as_u64().unwrap() > 0);
 
     let listed = json(&settings, &["job", "list"]);
@@ -47,7 +51,15 @@ async fn a_job_is_watched_loses_a_worker_is_rescaled_and_comes_to_its_end() {
         (Some("running"), Some(3))
     );
     let text = String::from_utf8(said(&settings, &["job", "status"]).stdout).unwrap();
-    for part in ["running, generation 3, 3 workers", "counts 0-3", "rescaled", "worker", "complete"] {
+    for part in [
+        "to restore",
+        "to the first record",
+        "running, generation 3, 3 workers",
+        "counts 0-3",
+        "rescaled",
+        "worker",
+        "complete",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
 
@@ -81,7 +93,10 @@ async fn a_job_stops_with_a_savepoint_and_goes_on_from_it_and_its_history_goes_o
     assert_ne!(after["manager"]["epoch"], before["manager"]["epoch"]);
     let events = after["events"].as_array().unwrap();
     let kinds: Vec<&str> = events.iter().rev().map(|event| event["kind"].as_str().unwrap()).collect();
-    assert!(kinds.starts_with(&["claimed", "started", "running", "stopping", "finished", "claimed"]), "{kinds:?}");
+    assert!(
+        kinds.starts_with(&["claimed", "started", "running", "resumed", "stopping", "finished", "claimed"]),
+        "{kinds:?}"
+    );
     let earlier =
         after["checkpoints"].as_array().unwrap().iter().filter(|one| one["epoch"] == before["manager"]["epoch"]);
     assert!(earlier.clone().any(|one| one["kind"] == "savepoint"));

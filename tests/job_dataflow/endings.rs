@@ -49,6 +49,9 @@ async fn a_savepoint_beside_the_job_disturbs_nothing_and_is_refused_where_someth
     assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
     let error = job.manager.stop(Some(path.clone())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+    // It would go when somebody removes the one that is there.
+    let error = job.manager.savepoint(&StorePath::new("savepoints/one/inner/a").unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
     let read = icecore::restore::read_checkpoint(settings.store(), Some(path)).await.unwrap();
     assert_eq!(read.metadata.folder(), savepoint);
     assert_eq!(job.ends().await, Ending::Finished);
@@ -93,6 +96,41 @@ async fn a_job_whose_last_savepoint_cannot_be_taken_goes_on() {
     job.moves_on().await;
     assert!(job.generation() > generation && !job.manager.report().stopping);
     assert_eq!(job.manager.report().failures, 0, "this is no failure");
+    assert_eq!(job.ends().await, Ending::Finished);
+    assert_exact(&settings.outputs(), settings.end);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_dies_behind_the_last_savepoint_keeps_no_job_from_stopping_and_nothing_is_read_beyond_it() {
+    let folder = Turn::come().await;
+    let mut settings = Settings::new(folder.path(), 20_000, 2_000);
+    for round in 0..4_u64 {
+        let job = Job::start(&settings).await;
+        job.moves_on().await;
+        let path = StorePath::new(format!("kept/{round}")).unwrap();
+        let (manager, wanted) = (job.manager.clone(), path.clone());
+        let worker = job.process(0);
+        let stopping = tokio::spawn(async move { manager.stop(Some(wanted)).await });
+        // In the first rounds anywhere on the way, in the last ones behind it.
+        if round < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(20 * (round + 1))).await;
+        } else {
+            let index = settings.root.join("store").join(path.as_str()).join("_metadata");
+            eventually("the savepoint", || async { index.exists() }).await;
+        }
+        signal(worker, "KILL");
+        match stopping.await.unwrap() {
+            Ok(()) => settings.start_from = path.as_str().to_owned(),
+            // A part of it lay there already: the job went on, and the next one goes on from its newest checkpoint.
+            Err(error) => {
+                assert!(round < 2 && error.kind() == ErrorKind::AlreadyExists, "round {round}: {error}");
+                settings.start_from = String::new();
+                job.manager.cancel();
+            }
+        }
+        job.ended().await;
+    }
+    let job = Job::start(&settings).await;
     assert_eq!(job.ends().await, Ending::Finished);
     assert_exact(&settings.outputs(), settings.end);
 }

@@ -23,7 +23,11 @@ fn divided(checkpoint: &Checkpoint, groups: KeyGroupRange) -> (Names, Names) {
             let name = checkpoint.stored_file(file).unwrap().object.to_string();
             let of_file = file.key_groups.unwrap_or(owned);
             let is_needed = owned.intersection(groups).is_some() && of_file.intersection(groups).is_some();
-            if is_needed { needed.insert(name) } else { others.insert(name) };
+            if is_needed {
+                needed.insert(name)
+            } else {
+                others.insert(name)
+            };
         }
     }
     (needed, others)

@@ -35,7 +35,8 @@ async fn a_killed_manager_s_successor_takes_the_job_over_and_each_output_comes_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_manager_that_goes_on_beside_its_successor_changes_nothing() {
     let folder = Turn::come().await;
-    let settings = Settings { heartbeat_timeout_ms: 3_000, ..Settings::new(folder.path(), 24_000, 4_000) };
+    let settings =
+        Settings { heartbeat_timeout_ms: 3_000, is_rocksdb: true, ..Settings::new(folder.path(), 24_000, 2_000) };
     let mut first = start_manager(&settings);
     more_comes_out(&settings).await;
     first.signal("STOP");
@@ -48,6 +49,10 @@ async fn a_stopped_manager_that_goes_on_beside_its_successor_changes_nothing() {
         async move { ended == Some(false) }
     })
     .await;
+    // Workers of its would have fenced the sinks of the other's.
+    let runs = fs::read_dir(settings.root.join("local/count")).unwrap().map(|run| run.unwrap().file_name());
+    let of_first: Vec<_> = runs.filter(|run| run.to_str().unwrap().starts_with("1-")).collect();
+    assert!(of_first.iter().all(|run| run.to_str().unwrap().ends_with("-1")), "{of_first:?}");
     settings.let_go();
     eventually("the end of the job", || {
         let ended = second.ended();

@@ -107,3 +107,25 @@ async fn a_chosen_checkpoint_is_restored_once_and_later_failures_go_back_to_newe
     assert_eq!(job.ends().await, Ending::Finished);
     crate::dataflow::assert_exact(&settings.outputs(), settings.end);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_without_a_local_folder_gives_no_sound_checkpoint_up() {
+    let folder = Turn::come().await;
+    let settings = Settings { is_rocksdb: true, falls_back: true, ..Settings::new(folder.path(), 10_000, 2_000) };
+    let job = Job::start(&settings).await;
+    job.moves_on().await;
+    job.moves_on().await;
+    job.manager.cancel();
+    job.ended().await;
+    let newest = job.newest().unwrap();
+    let local = settings.root.join("local");
+    fs::remove_dir_all(&local).unwrap();
+    std::os::unix::fs::symlink("/proc", &local).unwrap();
+    let job = Job::start(&settings).await;
+    eventually("some failures", || async { job.manager.status().generation > 3 }).await;
+    fs::remove_file(&local).unwrap();
+    let restored = || job.manager.report().restored_from.and_then(|from| from.checkpoint);
+    assert_eq!(restored(), Some(newest.checkpoint.0), "{:?}", job.manager.status().last_failure);
+    assert_eq!(job.ends().await, Ending::Finished);
+    crate::dataflow::assert_exact(&settings.outputs(), settings.end);
+}

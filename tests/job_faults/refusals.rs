@@ -62,11 +62,20 @@ fn a_topic_that_is_not_there_and_a_broker_that_cannot_be_reached_are_named_in_on
     let there = Topic::new(broker.bootstrap(), "there", 1);
 
     let no_events = settings(&folder, broker.bootstrap(), "no-such-events", &there.name);
-    assert_line(&run(&no_events, &operators(&no_events), "none"), &["worker 0", "no-such-events", "make the topic first"]);
+    assert_line(
+        &run(&no_events, &operators(&no_events), "none"),
+        &["worker 0", "no-such-events", "make the topic first"],
+    );
     let no_results = settings(&folder, broker.bootstrap(), &there.name, "no-such-results");
-    assert_line(&run(&no_results, &operators(&no_results), "none"), &["worker 0", "no-such-results", "make the topic first"]);
+    assert_line(
+        &run(&no_results, &operators(&no_results), "none"),
+        &["worker 0", "no-such-results", "make the topic first"],
+    );
     let no_broker = settings(&folder, "127.0.0.1:1", &there.name, &there.name);
-    assert_line(&run(&no_broker, &operators(&no_broker), "none"), &["worker 0", "127.0.0.1:1", "look at the bootstrap servers"]);
+    assert_line(
+        &run(&no_broker, &operators(&no_broker), "none"),
+        &["worker 0", "127.0.0.1:1", "look at the bootstrap servers"],
+    );
 }
 
 #[test]

@@ -3,13 +3,15 @@
 use serde::Serialize;
 
 use super::ManagerArgs;
+use super::list::ending_of;
 use crate::cli::output::{Done, one_line};
 use crate::cli::owner::read_claim;
 use crate::cli::place::{Job, Place};
 use crate::cli::progress::Spinner;
-use crate::cli::text::count;
+use crate::cli::text::{count, time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::http::{JobClient, Taken, address_of_holder};
+use crate::job::manager::last_event;
 use crate::job::report::JobReport;
 use crate::ownership::Epochs;
 
@@ -35,6 +37,8 @@ struct EndedNode {
     savepoint: Option<String>,
     /// Checkpoints that were, or would be, dropped.
     dropped: Vec<u64>,
+    /// Those that stay, as somebody holds them.
+    held: Vec<u64>,
 }
 
 /// The job, and its manager as its claim on the store names it.
@@ -51,7 +55,14 @@ async fn manager(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
             .with_object(format!("job {}", job.layout.job()))
     };
     let Some(owner) = Epochs::list(&*job.store, &job.layout).await?.living_owner() else {
-        return Err(nobody("nobody runs the job").with_advice("`icecore job run` does"));
+        let last = last_event(&job.store, &job.layout).await.ok().flatten();
+        let ended = last.as_ref().and_then(|last| Some((ending_of(last)?, last)));
+        let message = match ended {
+            Some(("failed", last)) => format!("nobody runs the job: at {} UTC it {}", time(last.at_unix_ms), last.text),
+            Some((ending, last)) => format!("nobody runs the job: at {} UTC it was {ending}", time(last.at_unix_ms)),
+            None => "nobody runs the job".to_owned(),
+        };
+        return Err(nobody(&one_line(&message)).with_advice("`icecore job run` runs it"));
     };
     let claim = read_claim(&job, owner).await?;
     let address = address_of_holder(&claim.holder).ok_or_else(|| {
@@ -65,7 +76,12 @@ async fn manager(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
 /// somebody else's by now.
 pub(super) async fn checked(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient, JobReport)> {
     let (job, client) = manager(place, args).await?;
-    let report = client.report().await?;
+    let report = client.report().await.map_err(|error| match (error.kind(), args.manager) {
+        (ErrorKind::Unreachable, None) => error
+            .with_advice("its manager may be dead, or out of reach from here: `icecore job run` takes the job over"),
+        (ErrorKind::Unreachable, Some(_)) => error.with_advice("look whether it runs, and at this address"),
+        _ => error,
+    })?;
     let owner = Epochs::list(&*job.store, &job.layout).await?.living_owner();
     if report.job == job.layout.job().as_str() && owner.is_some_and(|owner| owner.to_string() == report.manager.epoch) {
         return Ok((job, client, report));
@@ -123,6 +139,7 @@ pub(super) async fn stop(place: &Place, args: ManagerArgs, savepoint: Option<&st
         dry_run: false,
         savepoint: savepoint.map(str::to_owned),
         dropped: Vec::new(),
+        held: Vec::new(),
     };
     let savepoint = savepoint.map(|path| format!("; savepoint: {path}")).unwrap_or_default();
     Done::new(format!("job {} has stopped in good order{savepoint}", node.job), &node)
@@ -130,29 +147,42 @@ pub(super) async fn stop(place: &Place, args: ManagerArgs, savepoint: Option<&st
 
 pub(super) async fn cancel(place: &Place, args: ManagerArgs, drops: bool, dry_run: bool) -> Result<Done> {
     let (job, client, _) = checked(place, args).await?;
-    let mut dropped = Vec::new();
+    let (mut dropped, mut held) = (Vec::new(), Vec::new());
     if drops {
         let view = job.view().await?;
-        // What somebody holds stays.
-        let going = view.checkpoints.keys().filter(|folder| view.holds(**folder).next().is_none());
-        dropped.extend(going.map(|folder| folder.checkpoint.0));
+        for folder in view.checkpoints.keys() {
+            let is_held = view.holds(*folder).next().is_some();
+            if is_held { held.push(folder.checkpoint.0) } else { dropped.push(folder.checkpoint.0) }
+        }
     }
     if !dry_run {
         let spinner = Spinner::new(place.output, "ending the workers");
         client.cancel(drops).await?;
         drop(spinner);
         if drops {
-            // What somebody holds stays.
             let view = job.view().await?;
             dropped.retain(|known| !view.checkpoints.keys().any(|folder| folder.checkpoint.0 == *known));
         }
     }
-    let node = EndedNode { job: job.layout.job().to_string(), ending: "cancelled", dry_run, savepoint: None, dropped };
-    let numbers: Vec<String> = node.dropped.iter().map(u64::to_string).collect();
+    let node =
+        EndedNode { job: job.layout.job().to_string(), ending: "cancelled", dry_run, savepoint: None, dropped, held };
+    let numbers = |numbers: &[u64]| match numbers {
+        [] => "none".to_owned(),
+        numbers => numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let kept = if node.held.is_empty() { String::new() } else { format!("; held, and kept: {}", numbers(&node.held)) };
+    let again =
+        "; started again it begins with nothing, and puts out again what it did: give its sinks another place or id";
     let text = match (dry_run, drops) {
-        (true, true) => format!("job {} would be cancelled, and dropped: checkpoints {}", node.job, numbers.join(", ")),
+        (true, true) => {
+            format!(
+                "job {} would be cancelled, and its checkpoints dropped: {}{kept}",
+                node.job,
+                numbers(&node.dropped)
+            )
+        }
         (true, false) => format!("job {} would be cancelled; its checkpoints stay", node.job),
-        (false, true) => format!("job {} is cancelled; dropped: checkpoints {}", node.job, numbers.join(", ")),
+        (false, true) => format!("job {} is cancelled; dropped: {}{kept}{again}", node.job, numbers(&node.dropped)),
         (false, false) => format!("job {} is cancelled; its checkpoints stay", node.job),
     };
     Done::new(text, &node)

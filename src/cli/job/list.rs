@@ -9,6 +9,8 @@ use crate::cli::place::{Job, Place};
 use crate::cli::text::{Align, Table};
 use crate::error::Result;
 use crate::job::http::{JobClient, address_of_holder};
+use crate::job::manager::last_event;
+use crate::job::report::EventRecord;
 use crate::layout::JobLayout;
 use crate::ownership::Epochs;
 
@@ -18,7 +20,7 @@ const AT_ONCE: usize = 16;
 #[derive(Debug, Serialize)]
 struct Row {
     job: String,
-    /// As the manager says; `held`: by who serves no port; `held, and does not answer`; `not running`; `cannot be read: why`.
+    /// As the manager says; `held`: by who serves no port; `held, and does not answer`; `not running`, and how it ended if that is known; `cannot be read: why`.
     state: String,
     generation: Option<u64>,
     workers: Option<u32>,
@@ -62,7 +64,14 @@ async fn row(place: &Place, job: Job) -> Row {
             return row;
         }
     };
-    let Some(owner) = owner else { return row };
+    let Some(owner) = owner else {
+        if let Ok(Some(last)) = last_event(&job.store, &job.layout).await
+            && let Some(ending) = ending_of(&last)
+        {
+            row.state = format!("not running: {ending}");
+        }
+        return row;
+    };
     "held".clone_into(&mut row.state);
     let Ok(claim) = read_claim(&job, owner).await else { return row };
     if let Some(address) = address_of_holder(&claim.holder) {
@@ -81,6 +90,16 @@ async fn row(place: &Place, job: Job) -> Row {
     }
     row.holder = Some(claim.holder);
     row
+}
+
+/// `finished`, `cancelled` or `failed`, if that is what the event says.
+pub(super) fn ending_of(event: &EventRecord) -> Option<&'static str> {
+    match event.kind.as_str() {
+        "finished" => Some("finished"),
+        "cancelled" => Some("cancelled"),
+        "over" => Some("failed"),
+        _ => None,
+    }
 }
 
 fn text(listing: &Listing) -> String {

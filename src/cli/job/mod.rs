@@ -74,12 +74,21 @@ pub(super) struct RunArgs {
     /// After how long a worker that is silent, or stands still, has failed
     #[arg(long, default_value = "50s", value_name = "TIME", value_parser = parse_duration)]
     pub(super) heartbeat_timeout: Duration,
+    /// How long all workers may take to report after they were started
+    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = parse_duration)]
+    pub(super) startup_timeout: Duration,
     /// none, fixed-delay, failure-rate or exponential-delay, with parameters: fixed-delay,attempts=3,delay=10s
     #[arg(long, default_value = "exponential-delay", value_name = "STRATEGY")]
     pub(super) restart: RestartStrategy,
     /// Begin with the checkpoint or savepoint in this folder of the store, not with the newest checkpoint
     #[arg(long, value_name = "PATH")]
     pub(super) from: Option<String>,
+    /// Begin with it though the job has a newer checkpoint: what was put out since is put out again
+    #[arg(long, requires = "from")]
+    pub(super) rewind: bool,
+    /// Take the job from a manager that runs it and answers
+    #[arg(long)]
+    pub(super) take_over: bool,
     /// What to do when a checkpoint that is to be restored is damaged: fail, or fall back to the one before
     #[arg(long, value_enum, default_value_t = DamageArg::Fail)]
     pub(super) on_damage: DamageArg,

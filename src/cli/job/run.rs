@@ -1,5 +1,6 @@
 //! `job run`: the manager, in this process, until the job is over.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +10,15 @@ use serde::Serialize;
 use super::RunArgs;
 use crate::cli::exit;
 use crate::cli::output::{Done, one_line};
-use crate::cli::owner::holder;
+use crate::cli::owner::{holder, read_claim};
 use crate::cli::place::{Job, Place};
 use crate::coordinator::{CoordinatorOptions, RetentionPolicy};
-use crate::error::{Error, Result};
-use crate::job::http::HttpServer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::http::{HttpServer, JobClient, address_of_holder};
 use crate::job::manager::{Manager, ManagerOptions, StartFrom};
 use crate::job::report::EventRecord;
 use crate::job::{Ending, HeartbeatOptions, LaunchOrder, ProcessLauncher, RunOptions};
+use crate::ownership::Epochs;
 use crate::store::StorePath;
 
 /// Between two looks for what has happened.
@@ -37,12 +39,15 @@ pub(super) async fn run(place: &Place, args: RunArgs) -> Result<Done> {
     check_command(&args.command)?;
     // From here on a signal is waited for: dropped in the midst of its claim, a manager would leave a tenure that looks alive.
     place.signals.awaits();
-    let server = HttpServer::bind(args.http).await?;
+    let server = HttpServer::bind(args.http, place.env.clone()).await?;
     let told = args.http_advertise.unwrap_or(server.address());
     if told.ip().is_unspecified() {
         return Err(Error::invalid("run a job", "the claim on the store cannot tell others an address to ask at")
             .with_object(told)
             .with_advice("say by --http-advertise HOST:PORT how this machine is reached"));
+    }
+    if !args.take_over {
+        check_free(place, &job).await?;
     }
     let page = format!("http://{told}");
     let options = options(&args, HttpServer::holder_at(&holder("job manager"), told))?;
@@ -55,6 +60,23 @@ pub(super) async fn run(place: &Place, args: RunArgs) -> Result<Done> {
         tracing::warn!(%error, "the page was not served to the end");
     }
     outcome(&job, &manager, &ending)
+}
+
+/// A manager that runs the job and answers is not pushed aside.
+async fn check_free(place: &Place, job: &Job) -> Result<()> {
+    let Some(owner) = Epochs::list(&*job.store, &job.layout).await?.living_owner() else { return Ok(()) };
+    // A claim that cannot be read, or names no address, may be that of one who died: it is fenced, and loses no checkpoint by that.
+    let Ok(claim) = read_claim(job, owner).await else { return Ok(()) };
+    let Some(address) = address_of_holder(&claim.holder) else { return Ok(()) };
+    match JobClient::new(address, place.env.clone()).report().await {
+        Ok(report) if report.manager.epoch == owner.to_string() => {
+            let message = format!("it is run by {}, which answers: {}", claim.holder, report.state);
+            Err(Error::new(ErrorKind::Fenced, "run a job", message)
+                .with_object(format!("job {}", job.layout.job()))
+                .with_advice("stop that one first (`icecore job stop`), or take the job from it by --take-over"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Tells what happens, and cancels the job when a signal comes.
@@ -126,7 +148,7 @@ fn options(args: &RunArgs, holder: String) -> Result<ManagerOptions> {
         listen: args.listen,
         workers: args.workers,
         operators: args.operator.clone(),
-        run: RunOptions { heartbeat, restart: args.restart, ..RunOptions::default() },
+        run: RunOptions { heartbeat, restart: args.restart, startup_timeout: args.startup_timeout },
         coordinator: CoordinatorOptions {
             interval: args.interval.0,
             min_pause: args.min_pause,
@@ -137,7 +159,8 @@ fn options(args: &RunArgs, holder: String) -> Result<ManagerOptions> {
             ..CoordinatorOptions::default()
         },
         start_from: match &args.from {
-            Some(path) => StartFrom::Folder(StorePath::new(path.clone())?),
+            Some(path) if args.rewind => StartFrom::Rewind(StorePath::new(path.trim_end_matches('/'))?),
+            Some(path) => StartFrom::Folder(StorePath::new(path.trim_end_matches('/'))?),
             None => StartFrom::Newest,
         },
         on_damage: args.on_damage.into(),
@@ -159,7 +182,9 @@ fn launcher(args: &RunArgs) -> ProcessLauncher {
 /// Whether there is such a program: a job whose workers cannot be started would try again and again.
 fn check_command(words: &[String]) -> Result<()> {
     let program = words.first().map(String::as_str).unwrap_or_default();
-    let is_file = |path: std::path::PathBuf| path.is_file();
+    let is_file = |path: std::path::PathBuf| {
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
     let is_there = match program.contains('/') {
         true => is_file(program.into()),
         false => std::env::var_os("PATH")
@@ -168,7 +193,7 @@ fn check_command(words: &[String]) -> Result<()> {
     if is_there {
         return Ok(());
     }
-    Err(Error::invalid("run a job", "there is no such program to run a worker")
+    Err(Error::invalid("run a job", "there is no such program to run a worker, or it may not be run")
         .with_object(program)
         .with_advice("name the worker's command behind `--`"))
 }

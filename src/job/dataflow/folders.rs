@@ -103,6 +103,7 @@ mod tests {
             restore: None,
             epoch: Epoch { counter, uid: Uid(7) },
             newest: crate::layout::CheckpointId(0),
+            is_pausing: false,
         }
     }
 

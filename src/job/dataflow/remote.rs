@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use timely::scheduling::SyncActivator;
 
@@ -10,6 +11,7 @@ use super::board::Board;
 use super::control::{CheckpointControl, Notification, Orders};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::run::RestoredFiles;
 use crate::job::worker::{Order, Orders as Told, WorkerHandle};
 use crate::layout::{CheckpointId, SubtaskName};
 use crate::metadata::SourcePosition;
@@ -21,13 +23,28 @@ pub struct RemoteControl {
     env: Env,
     handle: WorkerHandle,
     board: Arc<Board>,
+    /// What was brought here to restore the state.
+    brought: OnceLock<RestoredFiles>,
+    has_turned: AtomicBool,
 }
 
 impl RemoteControl {
     /// A control that hears nothing until [`RemoteControl::hear`] runs.
     pub fn new(handle: WorkerHandle, env: Env) -> Arc<Self> {
         // No epoch may be left before the manager has said which.
-        Arc::new(Self { env, handle, board: Arc::new(Board::new(0)) })
+        let (brought, has_turned) = (OnceLock::new(), AtomicBool::new(false));
+        Arc::new(Self { env, handle, board: Arc::new(Board::new(0)), brought, has_turned })
+    }
+
+    /// The tasks are there, from these files: the dataflow is built next.
+    pub(super) fn will_turn(&self, brought: RestoredFiles) {
+        // Once.
+        let _ = self.brought.set(brought);
+    }
+
+    /// Sources are to give nothing.
+    pub(super) fn pause(&self) {
+        self.board.change(|state| state.orders.is_pausing = true);
     }
 
     /// Follows the manager's orders, until there are no more.
@@ -44,7 +61,7 @@ impl RemoteControl {
                 Order::Complete(folder) => self.board.complete(folder.checkpoint),
                 Order::SavepointComplete(folder) => self.board.savepoint_complete(folder.checkpoint),
                 Order::Aborted { checkpoint, reason } => self.board.aborted(checkpoint, &reason),
-                Order::Pause => self.board.change(|state| state.orders.is_pausing = true),
+                Order::Pause => self.pause(),
                 Order::Close => self.board.change(|state| state.orders.is_closing = true),
             }
         }
@@ -144,6 +161,9 @@ impl CheckpointControl for RemoteControl {
 
     fn note_turn(&self) {
         // From the first turn on: building a dataflow may wait for systems outside.
+        if !self.has_turned.swap(true, Ordering::Relaxed) {
+            self.handle.note_restored(self.brought.get().copied().unwrap_or_default());
+        }
         self.handle.set_has_input(true);
         self.handle.step();
     }

@@ -185,6 +185,9 @@ impl Workload for Dataflow {
     async fn run(self: Box<Self>, assignment: Assignment, orders: Orders, handle: WorkerHandle) -> Result<()> {
         let Self { pass, listener, store, env, options, build } = *self;
         let control = RemoteControl::new(handle.clone(), env.clone());
+        if assignment.deployment.is_pausing {
+            control.pause();
+        }
         let hearing = control.clone();
         env.runtime.spawn(Box::pin(async move { hearing.hear(orders).await }));
         let Assignment { deployment, checkpoint } = assignment;
@@ -207,7 +210,8 @@ impl Workload for Dataflow {
             tasks.insert(operator, task);
             brought += files;
         }
-        handle.note_restored(brought);
+        handle.note_verified();
+        control.will_turn(brought);
         let (peers, timeout) = (deployment.peers.clone(), options.connect_timeout);
         let connected = env.blocking(move || mesh::connect(listener, &peers, pass, timeout)).await??;
         let start = Start { deployment, checkpoint, tasks };

@@ -22,6 +22,8 @@ use crate::snapshot::Trigger;
 use crate::task::CheckpointedTask;
 
 const BUILD: &str = "build a dataflow";
+/// After so many records and timers a worker has made a step, whether or not its loop has turned.
+const WORK_A_STEP: u32 = 64;
 
 /// How it is with what a stage does beside its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,9 +114,20 @@ pub(super) fn add_stage<'scope, S: Stage>(
             stage.wake_by(waker());
             let (output, waiting, frozen) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
             let watermarks = Watermarks::new(inputs, workers);
-            let has_resumed = false;
-            let mut running =
-                Running { stage, worker, workers, control, seen, output, waiting, watermarks, frozen, has_resumed };
+            let (has_resumed, worked) = (false, 0);
+            let mut running = Running {
+                stage,
+                worker,
+                workers,
+                control,
+                seen,
+                output,
+                waiting,
+                watermarks,
+                frozen,
+                has_resumed,
+                worked,
+            };
             let mut capability = Some(capability);
             move |(input, frontier), output| {
                 let mut outcome = Ok(());
@@ -169,6 +182,8 @@ struct Running<S: Stage> {
     frozen: BTreeSet<CheckpointId>,
     /// Whether it has processed a record.
     has_resumed: bool,
+    /// How many records and timers it has worked off.
+    worked: u32,
 }
 
 type Output<'a, T> = OutputBuilderSession<'a, u64, CapacityContainerBuilder<Vec<Element<T>>>>;
@@ -244,6 +259,14 @@ impl<S: Stage> Running<S> {
         Ok(())
     }
 
+    /// A record, or a timer, is next. An epoch may have so many that the worker's loop does not turn for long.
+    fn note_work(&mut self) {
+        self.worked = self.worked.wrapping_add(1);
+        if self.worked.is_multiple_of(WORK_A_STEP) {
+            self.control.note_turn();
+        }
+    }
+
     /// Works off what has come of the capability's epoch. When event time has come further, first what is due fires, then
     /// the watermark goes on downstream.
     fn run(&mut self, held: &Capability<u64>, output: &mut Output<'_, S::Output>) -> Result<()> {
@@ -252,6 +275,7 @@ impl<S: Stage> Running<S> {
         for element in elements {
             match element {
                 Element::Record(record) => {
+                    self.note_work();
                     self.stage.record(record, &mut self.output)?;
                     if !self.has_resumed {
                         self.has_resumed = true;
@@ -263,6 +287,7 @@ impl<S: Stage> Running<S> {
                     let Some(common_ms) = self.watermarks.take(watermark)? else { continue };
                     let mut may_be_due = self.stage.advance(common_ms);
                     while may_be_due {
+                        self.note_work();
                         may_be_due = self.stage.fire(&mut self.output)?;
                         session.give_iterator(self.output.drain(..).map(Element::Record));
                     }

@@ -73,9 +73,7 @@ impl Opening<'_> {
         let env = self.env.clone();
         Ok(match plan {
             None => Box::new(HeapTask::new(operator.max_parallelism, operator.key_groups, snapshotter, env)?),
-            Some((plan, from)) => {
-                Box::new(HeapTask::restore(&plan, from, snapshotter, env, fetch).await?)
-            }
+            Some((plan, from)) => Box::new(HeapTask::restore(&plan, from, snapshotter, env, fetch).await?),
         })
     }
 

@@ -87,6 +87,7 @@ impl IntoResponse for Refused {
             ErrorKind::AlreadyExists | ErrorKind::Cancelled | ErrorKind::Blocked | ErrorKind::Fenced => {
                 StatusCode::CONFLICT
             }
+            ErrorKind::Temporary => StatusCode::SERVICE_UNAVAILABLE,
             ErrorKind::LimitExceeded | ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -154,6 +155,9 @@ pub(super) async fn stop(State(manager): State<Arc<Manager>>, request: Asked<Sto
 pub(super) async fn rescale(State(manager): State<Arc<Manager>>, request: Asked<RescaleRequest>) -> Answer<Taken> {
     let workers = request?.0.workers;
     manager.check_workers(workers)?;
+    if manager.status().workers == workers {
+        return Err(Error::invalid("rescale a job", format!("it has as many workers already: {workers}")).into());
+    }
     // What was done since the newest one would be done again.
     let folder = manager.checkpoint(CheckpointKind::Incremental).await?;
     manager.rescale(workers)?;

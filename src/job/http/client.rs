@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::report::JobReport;
 
 const ASK: &str = "ask the job manager";
+const MAY_BE_DONE: &str = "what it was asked may be done nevertheless: look at the job's state before you ask again";
 /// How long a manager may take to let one in, and to answer how a job is.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest answer.
@@ -101,7 +102,25 @@ impl JobClient {
     }
 
     async fn change<Q: Serialize, A: DeserializeOwned>(&self, path: &str, request: &Q) -> Result<A> {
-        self.request(Method::POST, path, Some(request)).await
+        let answer = self.request(Method::POST, path, Some(request));
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|error| match error.kind() {
+                ErrorKind::Unreachable => error.with_advice(MAY_BE_DONE),
+                _ => error,
+            }),
+            gone = self.gone() => Err(gone),
+        }
+    }
+
+    /// Ready when the manager does not answer how the job is: what it was asked may take long, that must not.
+    async fn gone(&self) -> Error {
+        loop {
+            self.env.runtime.sleep(PATIENCE).await;
+            if let Err(error) = self.report().await {
+                return error.with_advice(MAY_BE_DONE);
+            }
+        }
     }
 
     /// Asks, and reads the answer.
@@ -145,9 +164,7 @@ impl JobClient {
     }
 
     fn unreachable(&self, why: String) -> Error {
-        Error::new(ErrorKind::Unreachable, ASK, why)
-            .with_object(format!("http://{}", self.address))
-            .with_advice("look whether it runs; `icecore job status` tells which address it has")
+        Error::new(ErrorKind::Unreachable, ASK, why).with_object(format!("http://{}", self.address))
     }
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> Error {

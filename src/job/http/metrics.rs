@@ -85,7 +85,9 @@ fn checkpoints(report: &JobReport, whole: &mut impl FnMut(&str, &str, u64)) {
     );
     whole("numberOfInProgressCheckpoints", "Checkpoints in flight", report.in_flight.len() as u64);
     let mut ended = report.checkpoints.iter();
-    if let Some(last) = ended.find(|record| record.status != "aborted" && record.kind != "savepoint") {
+    if let Some(last) =
+        ended.find(|record| matches!(record.status.as_str(), "complete" | "dropped") && record.kind != "savepoint")
+    {
         let sent = last.uploaded_bytes.unwrap_or(0);
         whole("lastCompletedCheckpointId", "The newest complete checkpoint", last.checkpoint);
         whole("lastCheckpointDuration", "Milliseconds that it took", last.duration_ms.unwrap_or(0));

@@ -27,10 +27,11 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Json;
 use axum::routing::{get, post};
-use tokio::net::TcpListener;
 
 use super::manager::Manager;
+use super::port::Port;
 use super::report::JobReport;
+use crate::env::Env;
 use crate::error::{Error, Result};
 
 pub use actions::Taken;
@@ -40,6 +41,8 @@ pub use client::{JobClient, address_of_holder};
 pub const HEADER: &str = "x-icecore";
 /// The longest request.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
+/// Connections at once: a browser has up to six.
+const MAX_CONNECTIONS: usize = 128;
 /// How long answers may take after the job's end.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Where it is served unless something else is said.
@@ -48,7 +51,7 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 /// The open port of a manager that has yet to start.
 #[derive(Debug)]
 pub struct HttpServer {
-    listener: TcpListener,
+    port: Port,
     address: SocketAddr,
 }
 
@@ -57,11 +60,9 @@ impl HttpServer {
     ///
     /// # Errors
     /// What the operating system says.
-    pub async fn bind(listen: SocketAddr) -> Result<Self> {
-        let fail = |error| Error::io("open the port of the job manager's page", listen, error);
-        let listener = TcpListener::bind(listen).await.map_err(fail)?;
-        let address = listener.local_addr().map_err(fail)?;
-        Ok(Self { listener, address })
+    pub async fn bind(listen: SocketAddr, env: Env) -> Result<Self> {
+        let port = Port::bind("open the port of the job manager's page", listen, MAX_CONNECTIONS, env).await?;
+        Ok(Self { address: port.address(), port })
     }
 
     /// Where it is.
@@ -85,12 +86,12 @@ impl HttpServer {
     /// # Errors
     /// What the operating system says.
     pub async fn serve(self, manager: Arc<Manager>) -> Result<()> {
-        let Self { listener, address } = self;
+        let Self { port, address } = self;
         let of_server = manager.clone();
         let is_over = async move {
             of_server.ended().await;
         };
-        let served = axum::serve(listener, router(manager.clone())).with_graceful_shutdown(is_over).into_future();
+        let served = axum::serve(port, router(manager.clone())).with_graceful_shutdown(is_over).into_future();
         tokio::pin!(served);
         let late = async {
             manager.ended().await;

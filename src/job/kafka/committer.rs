@@ -213,13 +213,13 @@ impl Opened {
             Forgotten::Skip => Ok(false),
             Forgotten::Refuse => {
                 let message = format!(
-                    "Kafka has forgotten what was committed, and the checkpoint has outputs that came after checkpoint {} \
-                     and may have been",
+                    "Kafka has no note of what was committed: it has forgotten it, or the checkpoint is of a sink with \
+                     another `id`; and the checkpoint has outputs that came after checkpoint {} and may have been committed",
                     transaction.after
                 );
                 Err(Error::new(ErrorKind::OutcomeUnknown, COMMIT, message).with_advice(
-                    "look into the topic, then set `if_forgotten` for one start; a longer `offsets.retention.minutes` \
-                     lets a job stand still for longer",
+                    "look into the topic, then set `if_forgotten` for one start (for a new sink: `CommitAgain` or `Skip`); a longer \
+                     `offsets.retention.minutes` lets a job stand still for longer",
                 ))
             }
         }

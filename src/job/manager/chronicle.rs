@@ -12,6 +12,7 @@ use super::history::{Entry, History};
 use crate::coordinator::Coordinator;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::report::EventRecord;
 use crate::layout::{Epoch, JobLayout, Place};
 use crate::store::{StorePath, StoreRef};
 
@@ -135,6 +136,27 @@ impl Chronicle {
         self.store.put(&path, Bytes::from(text)).await?;
         Ok(path)
     }
+}
+
+/// What happened to a job last, as far as its history on the store tells.
+///
+/// # Errors
+/// What the store says of the listing, and of the newest part.
+pub async fn last_event(store: &StoreRef, layout: &JobLayout) -> Result<Option<EventRecord>> {
+    let folder = layout.history()?;
+    let mut objects = store.list(Some(&folder));
+    let mut newest = None;
+    while let Some(object) = objects.try_next().await? {
+        if let Some(Place::History(epoch, number)) = Place::of(layout, &object.path)
+            && newest.as_ref().is_none_or(|(known, _)| *known < (epoch, number))
+        {
+            newest = Some(((epoch, number), object));
+        }
+    }
+    drop(objects);
+    let Some((_, chunk)) = newest else { return Ok(None) };
+    let entries = read_chunk(store, &chunk.path, chunk.size_bytes).await?;
+    Ok(entries.into_iter().rev().find_map(Entry::clipped_event))
 }
 
 async fn read_chunk(store: &StoreRef, path: &StorePath, size_bytes: u64) -> Result<Vec<Entry>> {

@@ -290,15 +290,20 @@ impl Desk {
         self.state.lock().sessions.values().all(|session| session.is_drained)
     }
 
+    /// What a worker was to restore.
+    pub(super) fn restored_by(&self, pass: &Pass) -> Option<StorePath> {
+        let state = self.state.lock();
+        state.check_admitted(pass, HEAR).ok()?;
+        state.admission.as_ref()?.restore.clone()
+    }
+
     /// What a worker was to restore is damaged.
-    pub(super) fn damaged(&self, pass: &Pass) {
+    pub(super) fn damaged(&self, pass: &Pass, folder: StorePath) {
         let mut state = self.state.lock();
-        if state.check_admitted(pass, HEAR).is_err() {
-            return;
+        if state.check_admitted(pass, HEAR).is_ok() {
+            // As many as there are checkpoints to fall back on.
+            state.damaged.insert(folder);
         }
-        let restored = state.admission.as_ref().and_then(|admission| admission.restore.clone());
-        // As many as there are checkpoints to fall back on.
-        state.damaged.extend(restored);
     }
 
     /// What workers could not restore.
@@ -405,7 +410,9 @@ impl State {
     /// Deploys, if all workers are here and were not deployed. Returns those that cannot be told.
     fn deploy(&mut self) -> Vec<(u32, u64, String)> {
         let Some(admission) = &self.admission else { return Vec::new() };
-        if !matches!(self.run.phase(), Phase::Restoring { .. }) || self.sessions.values().any(|session| session.is_deployed) {
+        if !matches!(self.run.phase(), Phase::Restoring { .. })
+            || self.sessions.values().any(|session| session.is_deployed)
+        {
             return Vec::new();
         }
         let peers: Vec<String> = self.sessions.values().map(|session| session.data_address.clone()).collect();

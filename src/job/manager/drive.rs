@@ -8,8 +8,9 @@ use super::last::LastWords;
 use super::plan::Admission;
 use super::{Manager, ends_the_job};
 use crate::error::Result;
+use crate::gc::SweepScope;
 use crate::job::launch::{Ended, LaunchOrder};
-use crate::job::run::{Action, Ending};
+use crate::job::run::{Action, Ending, Phase};
 use crate::job::wire::{Cookie, Pass};
 use crate::layout::CheckpointId;
 
@@ -18,6 +19,9 @@ const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 
 /// How long workers that have finished may take to leave.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
+
+/// Between two sweeps.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// The pause between two looks for what commands ask. They wait for 30 s before they take the job over.
 const REQUESTS_PAUSE: Duration = Duration::from_secs(5);
@@ -32,7 +36,9 @@ struct Noted {
 impl Manager {
     /// Does what commands ask of the job's owner, beside everything else: some of it takes long.
     pub(super) async fn serve_commands(self: Arc<Self>) {
+        let mut swept_at = None;
         while self.coordinator.over().is_none() {
+            self.sweep_now_and_then(&mut swept_at).await;
             if let Err(error) = self.coordinator.serve_requests().await {
                 tracing::warn!(%error, "what commands ask could not be done; it is tried again");
             }
@@ -41,6 +47,29 @@ impl Manager {
                 () = self.env.runtime.sleep(REQUESTS_PAUSE) => {}
             }
         }
+    }
+
+    /// What managers and workers that died have left goes once this tenure has a checkpoint of its own, and what workers left since, once
+    /// a day.
+    async fn sweep_now_and_then(&self, swept_at: &mut Option<Duration>) {
+        let now = self.env.clock.monotonic();
+        let is_due = match *swept_at {
+            None => {
+                self.coordinator.completed().last().is_some_and(|done| done.folder.epoch == self.coordinator.epoch())
+            }
+            Some(at) => now.saturating_sub(at) >= SWEEP_INTERVAL,
+        };
+        if !is_due {
+            return;
+        }
+        *swept_at = Some(now);
+        match self.coordinator.collect(SweepScope::Everything, false).await {
+            Ok((_, report)) => tracing::info!(objects = report.deleted_objects, "swept"),
+            Err(error) => {
+                tracing::warn!(%error, "what earlier runs have left could not be swept; it is tried again in a day")
+            }
+        }
+        tracing::info!("{}", self.coordinator.remove_unfinished().await);
     }
 
     /// Until the job is over.
@@ -57,7 +86,16 @@ impl Manager {
         let ending = loop {
             let ended = self.launcher.ended();
             for ended in &ended {
-                self.desk.failed(ended.worker, ended.generation, &ended.how);
+                let has_reported = self.desk.read(|run, _| match run.phase() {
+                    Phase::Starting { missing, .. } => !missing.contains(&ended.worker),
+                    _ => true,
+                });
+                let hint = if has_reported {
+                    ""
+                } else {
+                    " before it had reported: is it a program that calls `run_job_worker`?"
+                };
+                self.desk.failed(ended.worker, ended.generation, &format!("{}{hint}", ended.how));
             }
             self.desk.tick();
             if let Some(ending) = self.carry_out(&ended).await {
@@ -137,6 +175,14 @@ impl Manager {
     async fn start_workers(&self, generation: u64, workers: u32) -> Result<()> {
         // What the last generation has acknowledged is taken in to its end, and nothing more of it.
         let gate = self.gate.write().await;
+        // After a pause of this process another manager may have the job: workers of this one would fence the sinks of its workers.
+        if let Err(error) = self.coordinator.look().await {
+            if ends_the_job(&error) {
+                self.desk.change(|run, _| run.give_up(error.to_string()));
+                return Ok(());
+            }
+            return Err(error);
+        }
         let descriptions = self.options.operators.iter().map(|operator| operator.description(workers)).collect();
         self.coordinator.restart_tasks(descriptions)?;
         self.positions.clear();
@@ -160,6 +206,8 @@ impl Manager {
             restore,
             epoch: self.coordinator.epoch(),
             newest: self.coordinator.view().newest().map_or(CheckpointId(0), |newest| newest.folder.checkpoint),
+            // What is read now would lie behind the savepoint that it is stopped with.
+            is_pausing: self.stop.lock().is_some(),
         };
         let is_current = self.desk.admit(admission);
         drop(gate);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Manager;
 use super::chronicle::{Chronicle, MAX_AGE};
+use super::service::CONNECTION;
 use crate::error::Result;
 use crate::gc::SweepScope;
 use crate::job::launch::Ended;
@@ -66,12 +67,8 @@ impl Manager {
         }
         let newest = self.launcher.ended();
         let own = ended.iter().chain(&newest).filter(|ended| ended.generation == generation);
-        let ended: Vec<String> = own.map(|ended| format!("worker {}: {}", ended.worker, ended.how)).collect();
-        // If it was noticed by that it is said already.
-        if ended.iter().all(|ended| why.contains(ended)) {
-            return why;
-        }
-        let why = format!("{why} ({})", ended.join("; "));
+        let own: Vec<&Ended> = own.collect();
+        let Some(why) = explained(&why, &own) else { return why };
         self.desk.change(|run, _| {
             run.explain_failure(&why);
             Vec::new()
@@ -137,5 +134,35 @@ impl Manager {
         coordinator.collect(SweepScope::Everything, false).await?;
         tracing::info!(dropped = report.dropped.len(), objects = report.deleted_objects, "checkpoints are dropped");
         Ok(())
+    }
+}
+
+/// Says of a failure which processes have ended, if that is not said already.
+fn explained(why: &str, ended: &[&Ended]) -> Option<String> {
+    let told = |ended: &&Ended| format!("worker {}: {}", ended.worker, ended.how);
+    let is_of = |ended: &&&Ended| why.starts_with(&format!("worker {}: ", ended.worker));
+    match ended.iter().find(is_of) {
+        // How its process ended says more than that it is not heard any more, and less than what it said itself.
+        Some(own) => why.starts_with(&format!("worker {}: {CONNECTION}", own.worker)).then(|| told(own)),
+        None if ended.is_empty() => None,
+        None => Some(format!("{why} ({})", ended.iter().map(told).collect::<Vec<_>>().join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_first_what_a_person_can_do_something_about() {
+        let ended = |worker, how: &str| Ended { generation: 1, worker, how: how.to_owned() };
+        let killed = ended(1, "its process ended: signal: 9 (SIGKILL)");
+        let told = "worker 1: its process ended: signal: 9 (SIGKILL)".to_owned();
+        assert_eq!(explained("worker 1: its connection broke", &[&killed]), Some(told.clone()));
+        assert_eq!(explained(&told, &[&killed]), None, "it is said already");
+        assert_eq!(explained("worker 1: decode `an event`: it is none", &[&ended(1, "its process ended: 1")]), None);
+        let peer = explained("worker 0: its peer is gone", &[&killed]).unwrap();
+        assert_eq!(peer, "worker 0: its peer is gone (worker 1: its process ended: signal: 9 (SIGKILL))");
+        assert_eq!(explained("worker 0: no heartbeat", &[]), None);
     }
 }

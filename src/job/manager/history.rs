@@ -89,11 +89,12 @@ impl History {
         self.add(Entry::Event(EventRecord { at_unix_ms, kind: kind.to_owned(), generation, text: clipped(text) }));
     }
 
-    pub(super) fn triggered(&self, trigger: &Trigger) {
+    /// `generation`: that of the workers. The trigger's own counts the coordinator's, which has one more.
+    pub(super) fn triggered(&self, trigger: &Trigger, generation: u64) {
         let in_flight = InFlight {
             kind: trigger.kind,
             epoch: trigger.epoch,
-            generation: trigger.generation,
+            generation,
             path: (trigger.kind == CheckpointKind::Savepoint).then(|| trigger.folder.to_string()),
             triggered_at_unix_ms: trigger.triggered_at_unix_ms,
             triggered_at: self.env.clock.monotonic(),
@@ -259,6 +260,14 @@ fn push<T>(all: &mut VecDeque<T>, one: T, max: usize) {
 }
 
 impl Entry {
+    /// The event, with no text longer than those that are written here.
+    pub(super) fn clipped_event(self) -> Option<EventRecord> {
+        match self.clipped() {
+            Self::Event(event) => Some(event),
+            Self::Checkpoint(_) => None,
+        }
+    }
+
     /// With no text longer than those that are written here.
     fn clipped(self) -> Self {
         match self {

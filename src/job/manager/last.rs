@@ -13,7 +13,7 @@ use super::outcomes::Outcome;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::run::{Ending, Phase};
 use crate::job::wire::Tell;
-use crate::layout::{CheckpointFolder, CheckpointId};
+use crate::layout::{CheckpointFolder, CheckpointId, METADATA_NAME};
 use crate::metadata::CheckpointKind;
 use crate::store::StorePath;
 
@@ -25,8 +25,8 @@ const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Stop {
     /// Where a savepoint shall lie.
     savepoint: Option<StorePath>,
-    /// It lies there.
-    is_taken: bool,
+    /// How far that is. A savepoint outlives the generation that it was taken of.
+    step: Step,
     /// Told if it cannot be done.
     refused: oneshot::Sender<Error>,
 }
@@ -37,7 +37,6 @@ pub(super) struct LastWords {
     generation: u64,
     is_paused: bool,
     checkpoint: Step,
-    savepoint: Step,
     is_closed: bool,
 }
 
@@ -77,7 +76,13 @@ impl Manager {
             return Ok(());
         }
         if let Some(path) = stop.flatten() {
-            match self.advance(&mut last.savepoint, Some(&path)).await {
+            let mut step = self.stop.lock().as_mut().map(|stop| std::mem::take(&mut stop.step)).unwrap_or_default();
+            let advanced = self.advance(&mut step, Some(&path)).await;
+            let is_done = matches!(step, Step::Done);
+            if let Some(stop) = self.stop.lock().as_mut() {
+                stop.step = step;
+            }
+            match advanced {
                 // A part of it, or all, lies there already: no further try can succeed.
                 Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::InvalidInput) => {
                     self.give_up_stop(error);
@@ -85,11 +90,8 @@ impl Manager {
                 }
                 advanced => advanced?,
             }
-            if !matches!(last.savepoint, Step::Done) {
+            if !is_done {
                 return Ok(());
-            }
-            if let Some(stop) = self.stop.lock().as_mut() {
-                stop.is_taken = true;
             }
         }
         last.is_closed = true;
@@ -108,12 +110,23 @@ impl Manager {
         self.desk.change(|run, now| run.begin_anew("it does not stop after all", now));
     }
 
+    /// Whether a savepoint is complete whose last write was answered with an error: nothing lay there before.
+    async fn lies_there(&self, savepoint: Option<&StorePath>) -> Result<bool> {
+        let Some(path) = savepoint else { return Ok(false) };
+        match self.coordinator.store().stat(&path.join(METADATA_NAME)?).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn advance(&self, step: &mut Step, savepoint: Option<&StorePath>) -> Result<()> {
         match step {
             Step::Done => {}
             Step::Begun(checkpoint) => match self.outcomes.of(*checkpoint) {
                 None => {}
                 Some(Outcome::Complete(_)) => *step = Step::Done,
+                Some(Outcome::Unknown(_)) if self.lies_there(savepoint).await? => *step = Step::Done,
                 // How often depends on how many failures in a row are tolerated.
                 Some(Outcome::Aborted(_) | Outcome::Unknown(_)) => *step = Step::ToDo,
             },
@@ -186,7 +199,7 @@ impl Manager {
             if self.desk.read(|run, _| matches!(run.phase(), Phase::Over(_))) {
                 return Err(Error::new(ErrorKind::Cancelled, "stop a job", "it is over already"));
             }
-            *stop = Some(Stop { savepoint, is_taken: false, refused });
+            *stop = Some(Stop { savepoint, step: Step::ToDo, refused });
         }
         let generation = self.desk.read(|run, _| run.generation());
         self.history.event("stopping", generation, "sources pause; a last checkpoint follows");
@@ -195,7 +208,7 @@ impl Manager {
             ending = self.ended() => ending,
             Ok(error) = &mut refusal => return Err(error),
         };
-        let is_taken = self.stop.lock().as_ref().is_some_and(|stop| stop.is_taken);
+        let is_taken = self.stop.lock().as_ref().is_some_and(|stop| matches!(stop.step, Step::Done));
         match ending {
             Ending::Finished if wants_savepoint && !is_taken => {
                 let message = "it came to its end by itself, and no savepoint was taken";

@@ -35,7 +35,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, watch};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use self::chronicle::Chronicle;
 use self::desk::Desk;
@@ -44,6 +43,7 @@ use self::last::Stop;
 use self::outcomes::Outcomes;
 use self::service::{Notices, Positions, Service};
 use super::launch::Launcher;
+use super::port::Port;
 use super::run::{Ending, JobRun};
 use super::wire::rpc::JobService;
 use crate::coordinator::{CheckpointListener, Coordinator};
@@ -54,12 +54,15 @@ use crate::metadata::CheckpointKind;
 use crate::snapshot::Trigger;
 use crate::store::{StorePath, StoreRef};
 
+pub use chronicle::last_event;
 pub use desk::MAX_WAITING_MESSAGES;
 pub use history::{MAX_REMEMBERED_CHECKPOINTS, MAX_REMEMBERED_EVENTS};
 pub use options::{ManagerOptions, ManagerStatus, OnDamage, StartFrom, WorkerStatus};
 pub use plan::ManagedOperator;
 pub use session::MAX_UPLOADS;
 
+/// Connections to the manager's port that are nobody's, at most.
+const STRANGERS: usize = 64;
 /// Calls of one connection that may be under way at once.
 const MAX_CALLS_PER_CONNECTION: u32 = 2_048;
 
@@ -106,14 +109,15 @@ impl Manager {
         options: ManagerOptions,
         mut listeners: Vec<Arc<dyn CheckpointListener>>,
     ) -> Result<Arc<Self>> {
+        plan::check_operators(&options.operators)?;
+        restore::check_start(&store, &job, &options.start_from).await?;
         let (run, actions) = JobRun::start(options.run, options.workers, env.clock.monotonic())?;
         let descriptions = options.operators.iter().map(|operator| operator.description(options.workers)).collect();
         let desk = Arc::new(Desk::new(env.clone(), run, actions));
         // Bound first: a port that is taken is no reason to fence whoever runs the job.
-        let incoming = TcpIncoming::bind(options.listen)
-            .and_then(|incoming| incoming.local_addr().map(|address| (incoming, address)))
-            .map_err(|error| Error::io("open the job manager's port", options.listen, error));
-        let (incoming, address) = incoming?;
+        let port = Port::bind("open the job manager's port", options.listen, max_connections(&options), env.clone());
+        let port = port.await?;
+        let address = port.address();
         let (positions, outcomes) = (Arc::new(Positions::default()), Arc::new(Outcomes::new()));
         let history = Arc::new(History::new(env.clone()));
         listeners.push(Arc::new(Notices {
@@ -147,7 +151,7 @@ impl Manager {
             env: env.clone(),
             ending: watch::Sender::new(None),
         });
-        env.runtime.spawn(Box::pin(manager.clone().serve(incoming.with_nodelay(Some(true)))));
+        env.runtime.spawn(Box::pin(manager.clone().serve(port)));
         env.runtime.spawn(Box::pin(manager.clone().drive()));
         env.runtime.spawn(Box::pin(manager.clone().serve_commands()));
         env.runtime.spawn(Box::pin(manager.clone().keep_history()));
@@ -155,7 +159,7 @@ impl Manager {
     }
 
     /// Answers workers until the job is over.
-    async fn serve(self: Arc<Self>, incoming: TcpIncoming) {
+    async fn serve(self: Arc<Self>, port: Port) {
         let service = Service {
             desk: self.desk.clone(),
             coordinator: self.coordinator.clone(),
@@ -167,7 +171,7 @@ impl Manager {
         };
         let server = Server::builder().max_concurrent_streams(Some(MAX_CALLS_PER_CONNECTION));
         let served = tokio::select! {
-            served = server.serve_with_incoming(JobService::new(Arc::new(service)), incoming) => served,
+            served = server.serve_with_incoming(JobService::new(Arc::new(service)), port.incoming()) => served,
             // Connections of workers that are cut off may stand for long: nobody waits for them.
             _ = self.ended() => Ok(()),
         };
@@ -215,7 +219,7 @@ impl Manager {
     /// Begins a checkpoint now, beside the periodic ones.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] while not all workers run, or if one has finished; as [`Coordinator::trigger`].
+    /// [`ErrorKind::Temporary`] while not all workers run, or if one has finished; as [`Coordinator::trigger`].
     pub async fn trigger(&self, kind: CheckpointKind) -> Result<CheckpointId> {
         // No generation begins meanwhile, so the trigger goes to the workers that it is for, or to none.
         let _gate = self.gate.read().await;
@@ -226,7 +230,7 @@ impl Manager {
     /// Hands a trigger to every worker, or aborts its checkpoint. Returns that.
     fn hand_out(&self, trigger: Trigger) -> Result<CheckpointId> {
         let checkpoint = trigger.checkpoint;
-        self.history.triggered(&trigger);
+        self.history.triggered(&trigger, self.desk.read(|run, _| run.generation()));
         self.desk.hand_out(trigger).inspect_err(|error| {
             self.coordinator.abort(checkpoint, error.message());
         })?;
@@ -237,8 +241,9 @@ impl Manager {
         if self.desk.can_checkpoint() {
             return Ok(());
         }
-        Err(Error::invalid("trigger a checkpoint", "not all of the job's workers have restored their state, or some have finished")
-            .with_advice("wait until all run"))
+        let message = "not all of the job's workers run: some are still to restore their state, or have finished";
+        Err(Error::new(ErrorKind::Temporary, "trigger a checkpoint", message)
+            .with_advice("try again when `icecore job status` says that it runs"))
     }
 
     /// Whether the job may have so many workers.
@@ -299,6 +304,12 @@ impl std::fmt::Debug for Manager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Manager").field("address", &self.address).field("status", &self.status()).finish()
     }
+}
+
+/// How many connections workers and strangers may have at once: those of two generations, the larger for which there are key groups.
+fn max_connections(options: &ManagerOptions) -> usize {
+    let most = options.operators.iter().map(|operator| operator.max_parallelism.get()).min();
+    2 * most.unwrap_or(options.workers) as usize + STRANGERS
 }
 
 /// Whether an error says that the tenure is over: there is nothing to restart then.

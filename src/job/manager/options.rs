@@ -36,9 +36,11 @@ pub enum StartFrom {
     /// one that died wants this, whatever that one was started with.
     #[default]
     Newest,
-    /// The checkpoint or savepoint in this folder of the store. An older one than the newest makes outputs again that were
-    /// committed since.
+    /// The checkpoint or savepoint in this folder of the store. One that this job has gone on from is refused: what was put out
+    /// since would be put out again.
     Folder(StorePath),
+    /// The same, and what was put out since is put out again, under new names: doubled, unless its readers have forgotten it.
+    Rewind(StorePath),
 }
 
 /// What happens when a worker finds what it restores damaged: a hash is wrong, or something is not there. No record was

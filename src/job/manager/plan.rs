@@ -1,7 +1,9 @@
 //! What a generation of workers is to run.
 
+use std::collections::BTreeSet;
+
 use crate::coordinator::OperatorDescription;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::wire::{Cookie, DeployedOperator, Deployment};
 use crate::keygroup::MaxParallelism;
 use crate::layout::{CheckpointId, Epoch, JobId, OperatorId};
@@ -27,6 +29,16 @@ impl ManagedOperator {
     }
 }
 
+/// # Errors
+/// [`crate::ErrorKind::InvalidInput`] if an operator is named twice.
+pub(super) fn check_operators(operators: &[ManagedOperator]) -> Result<()> {
+    let mut known = BTreeSet::new();
+    match operators.iter().find(|operator| !known.insert(&operator.operator)) {
+        None => Ok(()),
+        Some(twice) => Err(Error::invalid("run a job", "an operator is named twice").with_object(&twice.operator)),
+    }
+}
+
 /// Which workers may register, and what they will run.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {
@@ -37,6 +49,7 @@ pub(super) struct Admission {
     pub(super) restore: Option<StorePath>,
     pub(super) epoch: Epoch,
     pub(super) newest: CheckpointId,
+    pub(super) is_pausing: bool,
 }
 
 impl Admission {
@@ -62,6 +75,7 @@ impl Admission {
             restore: self.restore.clone(),
             epoch: self.epoch,
             newest: self.newest,
+            is_pausing: self.is_pausing,
         })
     }
 }

@@ -6,8 +6,8 @@ use super::Manager;
 use super::history::whole_ms;
 use super::session::Session;
 use crate::job::report::{
-    CheckpointRecord, EventRecord, JobReport, ManagerReport, OperatorReport, OptionsReport, RecoveryReport, RestoredFrom,
-    SharedReport, WorkerReport,
+    CheckpointRecord, EventRecord, JobReport, ManagerReport, OperatorReport, OptionsReport, RecoveryReport,
+    RestoredFrom, SharedReport, WorkerReport,
 };
 use crate::job::run::{Ending, JobRun, Phase, Recovery};
 use crate::layout::CheckpointFolder;

@@ -3,7 +3,10 @@
 use super::Manager;
 use super::options::{OnDamage, StartFrom};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::StorePath;
+use crate::layout::{JobId, JobLayout};
+use crate::ownership::JobView;
+use crate::restore::read_checkpoint;
+use crate::store::{StorePath, StoreRef};
 
 const OPERATION: &str = "choose what to restore";
 
@@ -24,7 +27,7 @@ impl Manager {
         let mut folders = view.checkpoints.keys().rev().copied().peekable();
         let newest_is_own = folders.peek().is_some_and(|newest| newest.epoch == self.coordinator.epoch());
         let damaged = self.desk.known_damage();
-        if let StartFrom::Folder(folder) = &self.options.start_from
+        if let StartFrom::Folder(folder) | StartFrom::Rewind(folder) = &self.options.start_from
             && !newest_is_own
         {
             return match damaged.contains(folder) {
@@ -47,6 +50,36 @@ impl Manager {
                 Ok(Some(path.clone()))
             }
             None => Err(Error::corrupt(OPERATION, newest, "every checkpoint of the job is damaged")),
+        }
+    }
+}
+
+/// Whether a job may begin as it is to, before anything is claimed for it.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if nothing lies there; [`ErrorKind::InvalidInput`] if the job has gone on from it; as [`read_checkpoint`] and
+/// [`JobView::read`].
+pub(super) async fn check_start(store: &StoreRef, job: &JobId, start_from: &StartFrom) -> Result<()> {
+    let (StartFrom::Folder(folder) | StartFrom::Rewind(folder)) = start_from else { return Ok(()) };
+    let found = read_checkpoint(store.clone(), Some(folder.clone())).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::new(ErrorKind::NotFound, OPERATION, "there is no checkpoint or savepoint")
+            .with_object(folder)
+            .with_advice("name the folder that has a `_metadata`, relative to the store"),
+        _ => error,
+    })?;
+    if matches!(start_from, StartFrom::Rewind(_)) || found.metadata.job != *job {
+        return Ok(());
+    }
+    let view = JobView::read(&**store, &JobLayout::new(job.clone())?).await?;
+    let (own, newest) = (found.metadata.checkpoint, view.newest().map(|newest| newest.folder.checkpoint));
+    match newest.filter(|newest| *newest > own) {
+        None => Ok(()),
+        Some(newest) => {
+            let message = format!("it is of checkpoint {own}, and the job has gone on to checkpoint {newest}");
+            Err(Error::invalid(OPERATION, message).with_object(folder).with_advice(
+                "leave it out to begin with the newest; to rewind, though what was put out since is put out again, say so \
+                 (`StartFrom::Rewind`, --rewind)",
+            ))
         }
     }
 }

@@ -22,11 +22,16 @@ use crate::job::splits;
 use crate::job::wire::answers::{Acknowledgement, Decline};
 use crate::job::wire::rpc::{Calls, Told, from_status};
 use crate::job::wire::upload::{EndUpload, Place, Placed};
-use crate::job::wire::{Pass, Say, Tell, shorten};
+use crate::job::wire::{Damage, Pass, Say, Tell, shorten};
 use crate::layout::{CheckpointFolder, CheckpointId, SubtaskName};
 use crate::metadata::SourcePosition;
+use crate::restore::{read_checkpoint, verify_checkpoint};
 use crate::snapshot::{Placement, SubtaskHandle};
+use crate::store::StorePath;
+use crate::transfer::{NoProgress, TransferLimits};
 
+/// How the text of a failure begins that only says that a worker is not heard any more.
+pub(super) const CONNECTION: &str = "its connection";
 /// How long a connection may take to say who it is.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -121,6 +126,10 @@ pub(super) struct Service {
 
 #[async_trait]
 impl Calls for Service {
+    fn admits(&self, pass: &Pass) -> Result<()> {
+        self.desk.check(pass)
+    }
+
     async fn work(self: Arc<Self>, mut said: Streaming<Bytes>) -> Result<Told> {
         let first = tokio::select! {
             first = said.message() => first.map_err(|status| from_status(&status))?,
@@ -227,14 +236,42 @@ impl Calls for Service {
     }
 }
 
+/// Whether a file of the checkpoint there is not where it must be. If that cannot be found out it is not said.
+async fn misses_something(coordinator: &Coordinator, folder: StorePath, env: &Env) -> bool {
+    let checkpoint = match read_checkpoint(coordinator.store().clone(), Some(folder)).await {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => return matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt),
+    };
+    let looked = verify_checkpoint(env, &checkpoint, false, TransferLimits::default(), &NoProgress).await;
+    looked.is_ok_and(|report| !report.is_sound())
+}
+
 impl Service {
+    /// A worker found what it was to restore damaged. What it misses may be there, and only its way to the store be wrong (a folder
+    /// that is not mounted): that is looked for from here, so that no sound checkpoint is given up.
+    async fn hear_of_damage(&self, pass: &Pass, damage: Damage) {
+        let Some(folder) = self.desk.restored_by(pass) else { return };
+        let misses = match damage {
+            Damage::Wrong => true,
+            Damage::Missing => misses_something(&self.coordinator, folder.clone(), &self.env).await,
+        };
+        if misses {
+            self.desk.damaged(pass, folder);
+        } else {
+            tracing::warn!(worker = pass.worker, %folder, "a worker misses what is there: look at its way to the store");
+        }
+    }
+
     /// Listens until the worker is gone or says what it may not. Returns why.
     async fn listen(&self, pass: &Pass, seat: u64, said: &mut Streaming<Bytes>) -> String {
         loop {
             let word = match said.message().await {
                 Ok(Some(bytes)) => Say::decode(&bytes),
-                Ok(None) => return "its connection ended".to_owned(),
-                Err(status) => return format!("its connection broke: {}", from_status(&status).message()),
+                Ok(None) => return format!("{CONNECTION} ended"),
+                Err(status) => {
+                    tracing::debug!(worker = pass.worker, %status, "a worker's connection broke");
+                    return format!("{CONNECTION} broke");
+                }
             };
             let heard = match word {
                 Ok(Say::Heartbeat { generation, heartbeat }) => self.desk.heard(pass, seat, generation, heartbeat),
@@ -248,9 +285,9 @@ impl Service {
                     self.desk.moved_on(pass, |run, now| run.restored(pass.worker, pass.generation, files, now))
                 }
                 Ok(Say::Resumed) => self.desk.moved_on(pass, |run, now| run.resumed(pass.worker, pass.generation, now)),
-                Ok(Say::Failed { why, is_damage, is_final }) => {
-                    if is_damage {
-                        self.desk.damaged(pass);
+                Ok(Say::Failed { why, damage, is_final }) => {
+                    if let Some(damage) = damage {
+                        self.hear_of_damage(pass, damage).await;
                     }
                     if is_final {
                         let why = shorten(&why);

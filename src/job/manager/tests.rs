@@ -20,7 +20,7 @@ use crate::job::wire::Tell;
 use crate::job::wire::answers::{Acknowledgement, Decline};
 use crate::job::wire::rpc::{Client, calls};
 use crate::job::wire::upload::{EndUpload, Place, Placed};
-use crate::job::wire::{Pass, Say};
+use crate::job::wire::{Damage, Pass, Say};
 use crate::keygroup::MaxParallelism;
 use crate::layout::{ContentHash, FileKind, JobLayout, OperatorId, SubtaskName};
 use crate::metadata::Backend;
@@ -120,7 +120,7 @@ impl Puppet {
             stats: SnapshotStats::default(),
         };
         let acknowledgement = Acknowledgement { pass: self.pass, handle, sources: Vec::new() };
-        self.client.ask(calls::ACKNOWLEDGE, acknowledgement.encode(&job()).unwrap()).await
+        self.client.ask(&self.pass, calls::ACKNOWLEDGE, acknowledgement.encode(&job()).unwrap()).await
     }
 
     async fn places(&self, trigger: &Trigger) -> Result<Placed> {
@@ -130,12 +130,12 @@ impl Puppet {
             size_bytes: 3,
             kind: FileKind::HeapChunk,
         };
-        let answer = self.client.ask(calls::PLACE, Place { pass: self.pass, request }.encode()).await?;
+        let answer = self.client.ask(&self.pass, calls::PLACE, Place { pass: self.pass, request }.encode()).await?;
         Placed::decode(&JobLayout::new(job())?, &request, &answer)
     }
 
     async fn ends_upload(&self, ticket: u64, is_durable: bool) -> Result<Bytes> {
-        self.client.ask(calls::END_UPLOAD, EndUpload { pass: self.pass, ticket, is_durable }.encode()).await
+        self.client.ask(&self.pass, calls::END_UPLOAD, EndUpload { pass: self.pass, ticket, is_durable }.encode()).await
     }
 }
 
@@ -202,10 +202,10 @@ async fn a_stale_worker_with_a_standing_connection_changes_nothing() {
         operator: counts().operator,
         reason: "I would rather not".to_owned(),
     };
-    assert_fenced(stale.client.ask(calls::DECLINE, decline.encode()).await);
+    assert_fenced(stale.client.ask(&stale.pass, calls::DECLINE, decline.encode()).await);
     assert_fenced(Puppet::register(&orders.number(0).await).await.map(|_| ()));
     // Its stream is not heard any more, whatever it says there.
-    let _ = stale.said.try_send(Say::Failed { why: "of old age".to_owned(), is_damage: false, is_final: true }.encode());
+    let _ = stale.said.try_send(Say::Failed { why: "of old age".to_owned(), damage: None, is_final: true }.encode());
     let leave = Tell::Leave { why: "rescaled from 1 to 1 workers".to_owned(), is_end: false };
     assert_eq!(stale.hears().await, Some(leave));
     assert_eq!(stale.hears().await, None);
@@ -214,6 +214,30 @@ async fn a_stale_worker_with_a_standing_connection_changes_nothing() {
     assert_eq!(fresh.hears().await, Some(Tell::Complete(new.checkpoint_folder())));
     assert_eq!(manager.status().generation, 2);
     assert_eq!(manager.coordinator().completed().len(), 1);
+}
+
+#[tokio::test]
+async fn a_sound_checkpoint_that_a_worker_misses_is_restored_again_and_one_that_it_finds_changed_is_not() {
+    let (_folder, orders, manager) = manager(1).await;
+    let mut first = Puppet::register(&orders.number(0).await).await.unwrap();
+    first.is_deployed().await;
+    manager_runs(&manager).await;
+    manager.trigger(CheckpointKind::Incremental).await.unwrap();
+    let trigger = first.hears_a_trigger().await;
+    first.acknowledges(&trigger).await.unwrap();
+    for (number, damage) in [(1, Damage::Missing), (2, Damage::Wrong)] {
+        if number == 1 {
+            manager.rescale(1).unwrap();
+        }
+        let mut worker = Puppet::register(&orders.number(number).await).await.unwrap();
+        let Some(Tell::Deploy(deployment)) = worker.hears().await else { panic!("it was not deployed") };
+        assert_eq!(deployment.restore, Some(trigger.folder.clone()));
+        let failed = Say::Failed { why: "it is not as it was".to_owned(), damage: Some(damage), is_final: false };
+        worker.said.send(failed.encode()).await.unwrap();
+        while worker.hears().await.is_some() {}
+    }
+    let ending = manager.ended().await;
+    assert!(matches!(&ending, Ending::Failed(why) if why.contains("it is damaged")), "{ending}");
 }
 
 #[tokio::test]
@@ -226,7 +250,7 @@ async fn the_duty_to_upload_passes_on_when_it_is_given_back() {
     let (mut second, mut first) = (workers.pop().unwrap(), workers.pop().unwrap());
     first.is_deployed().await;
     // Not before the last one has restored.
-    assert_eq!(manager.trigger(CheckpointKind::Incremental).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(manager.trigger(CheckpointKind::Incremental).await.unwrap_err().kind(), ErrorKind::Temporary);
     second.is_deployed().await;
     manager_runs(&manager).await;
     manager.trigger(CheckpointKind::Incremental).await.unwrap();

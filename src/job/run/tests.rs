@@ -147,7 +147,7 @@ fn a_worker_that_never_starts_is_a_failure() {
         assert_eq!(run.tick(ms(now), &Zero), []);
     }
     assert_eq!(ended(&run.tick(ms(10_000), &Zero)), [1]);
-    assert!(run.last_failure().unwrap().contains("{0} did not start"), "{run:?}");
+    assert!(run.last_failure().unwrap().contains("worker 0 did not start"), "{run:?}");
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub(super) struct Text {
     pub is_damage: bool,
     #[prost(bool, tag = "4")]
     pub is_final: bool,
+    #[prost(bool, tag = "5")]
+    pub is_missing: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -100,6 +102,8 @@ pub(super) struct Deployment {
     pub epoch: Option<Epoch>,
     #[prost(uint64, tag = "8")]
     pub newest: u64,
+    #[prost(bool, tag = "9")]
+    pub is_pausing: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::metadata::shared::{Checked, Fault, at_most, present};
 
 pub use cookie::{Cookie, Pass};
-pub use say::Say;
+pub use say::{Damage, Say};
 pub use tell::{DataflowEpochs, DeployedOperator, Deployment, Tell};
 
 const ENCODE: &str = "encode a job message";

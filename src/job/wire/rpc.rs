@@ -14,9 +14,11 @@ use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::codegen::{BoxFuture, Service, http};
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::Pass;
 use super::limits::{MAX_ACKNOWLEDGEMENT_BYTES, MAX_SMALL_BYTES, MAX_TELL_BYTES};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -29,6 +31,8 @@ pub(crate) mod calls {
     pub(crate) const END_UPLOAD: &str = "/icecore.job.Manager/EndUpload";
 }
 
+/// The header with the pass of who asks.
+const PASS: &str = "icecore-pass";
 /// How long one attempt to connect to a manager may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest message of an error: it travels in a header, where a character may take three bytes.
@@ -40,6 +44,8 @@ pub(crate) type Told = BoxStream<'static, Result<Bytes, Status>>;
 /// The manager's side of the calls.
 #[async_trait]
 pub(crate) trait Calls: Send + Sync + 'static {
+    /// Whether a worker may ask anything: looked at before the body of a question is read.
+    fn admits(&self, pass: &Pass) -> Result<()>;
     /// A worker's stream.
     async fn work(self: Arc<Self>, said: Streaming<Bytes>) -> Result<Told>;
     /// An acknowledgement.
@@ -117,8 +123,14 @@ impl<C: Calls> Service<http::Request<Body>> for JobService<C> {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let calls = self.0.clone();
         Box::pin(async move {
+            let path = request.uri().path().to_owned();
+            if path != calls::WORK
+                && let Err(error) = pass_in(request.headers()).and_then(|pass| calls.admits(&pass))
+            {
+                return Ok(to_status(&error).into_http());
+            }
             let unary = |max_bytes| tonic::server::Grpc::new(Plain).max_decoding_message_size(max_bytes);
-            let response = match request.uri().path() {
+            let response = match path.as_str() {
                 calls::WORK => unary(MAX_SMALL_BYTES).streaming(Work(calls), request).await,
                 calls::ACKNOWLEDGE => {
                     unary(MAX_ACKNOWLEDGEMENT_BYTES).unary(One(calls, Call::Acknowledge), request).await
@@ -220,12 +232,29 @@ impl Client {
     }
 
     /// One question, one answer.
-    pub(crate) async fn ask(&self, call: &'static str, bytes: Bytes) -> Result<Bytes> {
+    pub(crate) async fn ask(&self, pass: &Pass, call: &'static str, bytes: Bytes) -> Result<Bytes> {
         let mut grpc = tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_SMALL_BYTES);
         grpc.ready().await.map_err(|error| from_status(&Status::from_error(Box::new(error))))?;
-        let answer = grpc.unary(Request::new(bytes), PathAndQuery::from_static(call), Plain).await;
+        let mut request = Request::new(bytes);
+        let pass = MetadataValue::try_from(format!("{} {} {}", pass.generation, pass.worker, pass.cookie));
+        let pass = pass.map_err(|error| Error::new(ErrorKind::Internal, ASK, error.to_string()))?;
+        request.metadata_mut().insert(PASS, pass);
+        let answer = grpc.unary(request, PathAndQuery::from_static(call), Plain).await;
         answer.map(Response::into_inner).map_err(|status| from_status(&status))
     }
+}
+
+/// The pass that goes with a question.
+fn pass_in(headers: &http::HeaderMap) -> Result<Pass> {
+    let fail = || Error::new(ErrorKind::Fenced, "hear a worker", "it shows no pass").with_advice("it must leave");
+    let text = headers.get(PASS).and_then(|pass| pass.to_str().ok()).ok_or_else(fail)?;
+    let mut parts = text.split(' ');
+    let (Some(generation), Some(worker), Some(cookie), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(fail());
+    };
+    let (generation, worker) = (generation.parse().map_err(|_| fail())?, worker.parse().map_err(|_| fail())?);
+    Ok(Pass { generation, worker, cookie: cookie.parse().map_err(|_| fail())? })
 }
 
 const CONNECT: &str = "connect to the job manager";

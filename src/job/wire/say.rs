@@ -40,11 +40,20 @@ pub enum Say {
     Failed {
         /// Why, for a person.
         why: String,
-        /// Whether what it was to restore is damaged.
-        is_damage: bool,
+        /// What it found wrong with what it was to restore, if that is why.
+        damage: Option<Damage>,
         /// Whether a further start would fail in the same way.
         is_final: bool,
     },
+}
+
+/// What a worker finds wrong with a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Something has another content than it was written with.
+    Wrong,
+    /// Something is not there; on this worker's way to the store, at least.
+    Missing,
 }
 
 mod kind {
@@ -78,9 +87,10 @@ impl Say {
                 seal(kind::RESTORED, &messages::Restored { fetched_files, fetched_bytes, linked_files, linked_bytes })
             }
             Self::Resumed => seal(kind::RESUMED, &messages::Nothing {}),
-            Self::Failed { why, is_damage, is_final } => {
-                let (text, is_damage, is_final) = (shorten(why), *is_damage, *is_final);
-                seal(kind::FAILED, &messages::Text { text, is_end: false, is_damage, is_final })
+            Self::Failed { why, damage, is_final } => {
+                let (is_damage, is_missing) = (damage.is_some(), *damage == Some(Damage::Missing));
+                let (text, is_final) = (shorten(why), *is_final);
+                seal(kind::FAILED, &messages::Text { text, is_end: false, is_damage, is_final, is_missing })
             }
         }
     }
@@ -106,8 +116,9 @@ impl Say {
                 kind::FINISHED => Ok(Self::Finished),
                 kind::FAILED => {
                     let wire: messages::Text = read("a failure", &body, limits::MAX_SMALL_FIELDS)?;
-                    let (is_damage, is_final) = (wire.is_damage, wire.is_final);
-                    Ok(Self::Failed { why: text("a worker's failure", wire.text)?, is_damage, is_final })
+                    let kind = if wire.is_missing { Damage::Missing } else { Damage::Wrong };
+                    let (damage, is_final) = (wire.is_damage.then_some(kind), wire.is_final);
+                    Ok(Self::Failed { why: text("a worker's failure", wire.text)?, damage, is_final })
                 }
                 kind::EPOCH => {
                     let wire: messages::DataflowEpochs = read("an epoch", &body, limits::MAX_SMALL_FIELDS)?;

@@ -83,6 +83,8 @@ pub struct Deployment {
     pub restore: Option<StorePath>,
     /// The manager's tenure: with the generation it names this run among all that the job ever had.
     pub epoch: Epoch,
+    /// Sources give nothing: the job is being stopped, and its last checkpoint is to come.
+    pub is_pausing: bool,
     /// The newest checkpoint of the job that was ever complete, 0 if none was. It is not what is restored if that is damaged, or if
     /// somebody wants an older one.
     pub newest: CheckpointId,
@@ -142,7 +144,10 @@ impl Tell {
             }
             Self::Leave { why, is_end } => {
                 let (text, is_end) = (shorten(why), *is_end);
-                seal(kind::LEAVE, &messages::Text { text, is_end, is_damage: false, is_final: false })
+                seal(
+                    kind::LEAVE,
+                    &messages::Text { text, is_end, is_damage: false, is_final: false, is_missing: false },
+                )
             }
         };
         encoded(at_most("a message to a worker, bytes", bytes.len(), limits::MAX_TELL_BYTES))?;
@@ -206,6 +211,7 @@ fn deployment_to_wire(value: &Deployment) -> messages::Deployment {
         restore: value.restore.as_ref().map(|folder| folder.as_str().to_owned()).unwrap_or_default(),
         epoch: Some(epoch_to_wire(value.epoch)),
         newest: value.newest.0,
+        is_pausing: value.is_pausing,
     }
 }
 
@@ -236,6 +242,7 @@ fn deployment(wire: messages::Deployment) -> Checked<Deployment> {
         restore: Some(wire.restore).filter(|folder| !folder.is_empty()).map(path).transpose()?,
         epoch: epoch(wire.epoch)?,
         newest: CheckpointId(wire.newest),
+        is_pausing: wire.is_pausing,
     })
 }
 

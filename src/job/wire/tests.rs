@@ -81,8 +81,8 @@ fn says() -> impl Strategy<Value = Say> {
         any::<(u64, u64, u64, u64)>().prop_map(|(fetched_files, fetched_bytes, linked_files, linked_bytes)| {
             Say::Restored(RestoredFiles { fetched_files, fetched_bytes, linked_files, linked_bytes })
         }),
-        (texts(), any::<bool>(), any::<bool>())
-            .prop_map(|(why, is_damage, is_final)| Say::Failed { why, is_damage, is_final }),
+        (texts(), prop::sample::select(vec![None, Some(Damage::Wrong), Some(Damage::Missing)]), any::<bool>())
+            .prop_map(|(why, damage, is_final)| Say::Failed { why, damage, is_final }),
     ]
 }
 
@@ -105,6 +105,7 @@ fn deployments() -> impl Strategy<Value = Deployment> {
             operators,
             restore: restore.map(|folder| JobLayout::new(job()).unwrap().checkpoint(folder).unwrap()),
             newest: CheckpointId(epoch.counter ^ generation),
+            is_pausing: generation % 2 == 1,
             epoch,
         },
     )
@@ -373,7 +374,7 @@ fn a_word_of_an_unknown_number_is_from_another_build() {
 #[test]
 fn lists_and_texts_over_their_limits_are_refused() {
     let text = "x".repeat(limits::MAX_TEXT_BYTES + 1);
-    let long = messages::Text { text, is_end: false, is_damage: false, is_final: false };
+    let long = messages::Text { text, is_end: false, is_damage: false, is_final: false, is_missing: false };
     assert_eq!(Say::decode(&seal(4, &long)).unwrap_err().kind(), ErrorKind::LimitExceeded);
     assert_eq!(Tell::decode(&seal(6, &long)).unwrap_err().kind(), ErrorKind::LimitExceeded);
 
@@ -393,7 +394,7 @@ fn lists_and_texts_over_their_limits_are_refused() {
 #[test]
 fn a_reason_that_is_too_long_is_shortened_at_a_whole_character() {
     let reason = "é".repeat(limits::MAX_TEXT_BYTES);
-    let failed = Say::Failed { why: reason, is_damage: false };
+    let failed = Say::Failed { why: reason, damage: None, is_final: false };
     let Say::Failed { why: heard, .. } = Say::decode(&failed.encode()).unwrap() else { panic!("another word") };
     assert_eq!(heard.len(), limits::MAX_TEXT_BYTES);
 }

@@ -30,7 +30,7 @@ impl LinkBroker {
 impl UploadBroker for LinkBroker {
     async fn place(&self, request: PlacementRequest) -> Result<Placement> {
         let question = Place { pass: self.pass, request };
-        let answer = self.client.ask(calls::PLACE, question.encode()).await?;
+        let answer = self.client.ask(&self.pass, calls::PLACE, question.encode()).await?;
         let Placed { object, ticket } = Placed::decode(&self.layout, &request, &answer)?;
         Ok(match ticket {
             None => Placement::Stored(object),
@@ -66,7 +66,7 @@ impl UploadTicket for LinkTicket {
 
     async fn completed(mut self: Box<Self>) -> Result<()> {
         let Some(end) = self.end(true) else { return Ok(()) };
-        self.broker.client.ask(calls::END_UPLOAD, end.encode()).await.map(|_| ())
+        self.broker.client.ask(&self.broker.pass, calls::END_UPLOAD, end.encode()).await.map(|_| ())
     }
 }
 
@@ -76,7 +76,7 @@ impl Drop for LinkTicket {
         let Some(end) = self.end(false) else { return };
         let client = self.broker.client.clone();
         self.broker.env.runtime.spawn(Box::pin(async move {
-            if let Err(error) = client.ask(calls::END_UPLOAD, end.encode()).await {
+            if let Err(error) = client.ask(&end.pass, calls::END_UPLOAD, end.encode()).await {
                 tracing::debug!(%error, "a duty to upload could not be given back");
             }
         }));

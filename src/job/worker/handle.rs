@@ -80,13 +80,14 @@ pub(super) struct News {
 pub(super) struct Progress {
     steps: AtomicU64,
     has_input: AtomicBool,
+    is_verified: AtomicBool,
     news: watch::Sender<News>,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        let (steps, has_input) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { steps, has_input, news: watch::Sender::new(News::default()) }
+        let (has_input, is_verified) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { steps: AtomicU64::new(0), has_input, is_verified, news: watch::Sender::new(News::default()) }
     }
 
     pub(super) fn news(&self) -> watch::Receiver<News> {
@@ -95,7 +96,7 @@ impl Progress {
 
     /// Whether the workload has still to restore: what it fails with may be about that.
     pub(super) fn is_restoring(&self) -> bool {
-        self.news.borrow().restored.is_none()
+        !self.is_verified.load(Ordering::Relaxed)
     }
 
     /// Whether the workload has processed a record.
@@ -124,9 +125,15 @@ impl WorkerHandle {
         Self { layout, pass, client, env, progress }
     }
 
-    /// The state is restored, and was verified: what fails from now on says nothing of the checkpoint. To be called once, with what
-    /// was brought here for it; nothing, if there was nothing to restore. No checkpoint is triggered before all workers have.
+    /// The state is here, and was verified: what fails from now on says nothing of the checkpoint. Nobody is told of this.
+    pub fn note_verified(&self) {
+        self.progress.is_verified.store(true, Ordering::Relaxed);
+    }
+
+    /// The state is restored and the workload runs. To be called once, with what was brought here for that; nothing, if there was
+    /// nothing to restore. No checkpoint is triggered before all workers have.
     pub fn note_restored(&self, files: RestoredFiles) {
+        self.note_verified();
         self.progress.news.send_if_modified(|news| news.restored.replace(files).is_none());
     }
 
@@ -177,7 +184,7 @@ impl WorkerHandle {
         let (pass, job) = (self.pass, self.layout.job().clone());
         let encode = move || Acknowledgement { pass, handle, sources }.encode(&job);
         let bytes = self.env.blocking(encode).await??;
-        self.client.ask(calls::ACKNOWLEDGE, bytes).await.map(|_| ())
+        self.client.ask(&self.pass, calls::ACKNOWLEDGE, bytes).await.map(|_| ())
     }
 
     /// Says that this worker's subtask of `operator` cannot take part in a checkpoint, which is given up then.
@@ -186,6 +193,6 @@ impl WorkerHandle {
     /// [`crate::ErrorKind::Fenced`] if the worker is out.
     pub async fn decline(&self, checkpoint: CheckpointId, operator: OperatorId, reason: &str) -> Result<()> {
         let decline = Decline { pass: self.pass, checkpoint, operator, reason: reason.to_owned() };
-        self.client.ask(calls::DECLINE, decline.encode()).await.map(|_| ())
+        self.client.ask(&self.pass, calls::DECLINE, decline.encode()).await.map(|_| ())
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::handle::Progress;
 use self::link::{Link, Over};
 use super::launch::LaunchOrder;
-use super::wire::{Deployment, Say};
+use super::wire::{Damage, Deployment, Say};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::JobLayout;
@@ -46,7 +46,7 @@ pub trait Workload: Send + 'static {
     ///
     /// # Errors
     /// It cannot go on: all workers are ended, and started again if the restart strategy allows it. But until the workload has
-    /// called [`WorkerHandle::note_restored`], [`ErrorKind::Corrupt`] and [`ErrorKind::NotFound`] say that what was to be restored is
+    /// called [`WorkerHandle::note_verified`], [`ErrorKind::Corrupt`] and [`ErrorKind::NotFound`] say that what was to be restored is
     /// damaged; and until it has called [`WorkerHandle::note_resumed`], [`ErrorKind::InvalidInput`], [`ErrorKind::Unsupported`] and
     /// [`ErrorKind::SchemaMismatch`] are the end of the job, as the program or its options are wrong.
     async fn run(self: Box<Self>, assignment: Assignment, orders: Orders, handle: WorkerHandle) -> Result<()>;
@@ -145,15 +145,25 @@ pub async fn run(
     let report = match &done {
         Ok(()) => Say::Finished,
         Err(error) => {
-            let is_damage = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) && progress.is_restoring();
+            let damage = damage_of(error).filter(|_| progress.is_restoring());
             let is_final = is_the_programs(error.kind()) && !progress.has_resumed();
-            Say::Failed { why: error.to_string(), is_damage, is_final }
+            Say::Failed { why: error.to_string(), damage, is_final }
         }
     };
     // If the link is over already, it says so below.
     let _ = reports.send(report).await;
     let over = wait(&mut over_in).await;
     done.and_then(|()| over.into_result())
+}
+
+/// What the failure of a restore says of the checkpoint.
+fn damage_of(error: &Error) -> Option<Damage> {
+    let first = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
+    match (error.kind(), first.map(Error::kind)) {
+        (ErrorKind::NotFound, _) | (ErrorKind::Corrupt, Some(ErrorKind::NotFound)) => Some(Damage::Missing),
+        (ErrorKind::Corrupt, _) => Some(Damage::Wrong),
+        _ => None,
+    }
 }
 
 /// Whether a failure lies in the program or its options: as long as it has processed nothing, each start will find the same.

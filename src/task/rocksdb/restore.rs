@@ -103,7 +103,7 @@ async fn from_folders(
     }
     for source in plan.sources.iter().filter(|source| source.subtask != base.subtask) {
         let folder = tempfile::tempdir_in(staged.path().parent().unwrap_or(Path::new(".")))
-            .map_err(|error| Error::io(RESTORE, staged.path().display(), error))?;
+            .map_err(|error| Error::local_io(RESTORE, staged.path().display(), error))?;
         fetch_database(source, checkpoint, folder.path(), env, fetch).await?;
         let (target, into, wanted) = (target.clone(), staged.path().to_owned(), source.wanted);
         env.blocking(move || copy_rows(&target, folder.path(), &into, wanted)).await??;
@@ -131,7 +131,7 @@ async fn fetch_database(
 
 /// Rewrites MANIFEST and CURRENT so that the database consists of `tables` only.
 fn keep_tables(folder: &Path, tables: &HashSet<String>) -> Result<()> {
-    let fail = |error| Error::io(RESTORE, folder.display(), error);
+    let fail = |error| Error::local_io(RESTORE, folder.display(), error);
     let current = fs::read_to_string(folder.join("CURRENT")).map_err(fail)?;
     let manifest = folder.join(current.trim_end());
     let mut version = FolderVersion::replay(fs::File::open(&manifest).map_err(fail)?)?.version;
@@ -172,7 +172,7 @@ async fn from_key_groups(
     fetch: &FetchOptions,
 ) -> Result<()> {
     let parent = staged.path().parent().unwrap_or(Path::new("."));
-    let fetched = tempfile::tempdir_in(parent).map_err(|error| Error::io(RESTORE, parent.display(), error))?;
+    let fetched = tempfile::tempdir_in(parent).map_err(|error| Error::local_io(RESTORE, parent.display(), error))?;
     for source in &plan.sources {
         fetch_files(env, checkpoint, &source.files, fetched.path(), fetch).await?;
     }

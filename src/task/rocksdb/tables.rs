@@ -155,14 +155,14 @@ fn table_options() -> Options {
 /// Visits every row of the tables in `folder/keygroup-<k>`: makes each a database by giving its files
 /// the names that RocksDB looks for, and opens that. Chunks of a build without RocksDB are read, too.
 pub(crate) fn read_tables(folder: &Path, visit: &mut FullRowVisitor<'_>) -> Result<()> {
-    let fail = |error| Error::io(READ, folder.display(), error);
+    let fail = |error| Error::local_io(READ, folder.display(), error);
     for entry in fs::read_dir(folder).map_err(fail)? {
         let group = entry.map_err(fail)?.path();
         let chunks = group.join(FULL_STATE_NAME);
         if group.join(FULL_TABLE_NAME).exists() {
             read_group(&group, visit)?;
         } else if chunks.exists() {
-            let opened = fs::File::open(&chunks).map_err(|error| Error::io(READ, chunks.display(), error))?;
+            let opened = fs::File::open(&chunks).map_err(|error| Error::local_io(READ, chunks.display(), error))?;
             read_chunks(opened, visit).map_err(|error| error.with_object(chunks.display()))?;
         }
     }
@@ -170,7 +170,7 @@ pub(crate) fn read_tables(folder: &Path, visit: &mut FullRowVisitor<'_>) -> Resu
 }
 
 fn read_group(group: &Path, visit: &mut FullRowVisitor<'_>) -> Result<()> {
-    let fail = |error| Error::io(READ, group.display(), error);
+    let fail = |error| Error::local_io(READ, group.display(), error);
     let manifest = manifest_name(MANIFEST_NUMBER);
     fs::rename(group.join(FULL_TABLE_NAME), group.join(table_name(ONE_TABLE_NUMBER))).map_err(fail)?;
     fs::rename(group.join(FULL_MANIFEST_NAME), group.join(&manifest)).map_err(fail)?;

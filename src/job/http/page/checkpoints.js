@@ -55,14 +55,12 @@ function showNewest(job) {
 }
 
 function showCounts(job) {
-  const complete = job.checkpoints.filter(isComplete);
   const aborted = job.checkpoints.filter((c) => !isComplete(c));
-  const kept = complete.filter((c) => c.is_retained).length;
-  const of = job.checkpoints.length >= 200 ? " of the newest 200" : "";
-  setText(byTest("count-complete"), count(complete.length));
-  setText(byTest("count-kept"), `${count(kept)} kept${of}`);
-  setText(byTest("count-aborted"), count(aborted.length));
-  setAttribute(byTest("count-aborted"), "data-warn", aborted.length ? "" : null);
+  const kept = job.checkpoints.filter((c) => isComplete(c) && c.is_retained).length;
+  setText(byTest("count-complete"), count(job.completed));
+  setText(byTest("count-kept"), `since the manager began; ${count(kept)} kept`);
+  setText(byTest("count-aborted"), count(job.aborted));
+  setAttribute(byTest("count-aborted"), "data-warn", job.aborted ? "" : null);
   setText(byTest("last-aborted"), aborted.length ? `the last ${age(now - endOf(aborted[0]))} ago` : "");
 }
 

@@ -13,12 +13,14 @@ function sample(job) {
   for (const old of [...samples.keys()]) if (!live.has(old)) samples.delete(old);
   for (const worker of job.workers) {
     const seen = samples.get(key(worker)) ?? [];
-    seen.push({ at: job.now_unix_ms, steps: worker.steps });
+    // Steps come with heartbeats, which may be rarer than polls.
+    const heard = job.now_unix_ms - (worker.silent_ms ?? 0);
+    if (worker.steps !== seen.at(-1)?.steps) seen.push({ at: heard, steps: worker.steps });
     samples.set(key(worker), seen.slice(-SAMPLES));
   }
 }
 
-// Steps a second over the last polls; `null` until there are two.
+// Steps a second over the last heartbeats; `null` until there are two.
 function rate(job, worker) {
   const seen = samples.get(`${job.generation}/${worker.worker}`) ?? [];
   const [first, last] = [seen[0], seen.at(-1)];
@@ -26,15 +28,15 @@ function rate(job, worker) {
   return span > 0 ? Math.max(0, (last.steps - first.steps) * 1000 / span) : null;
 }
 
-function stateOf(worker) {
+function stateOf(worker, job) {
   if (!worker.registered) return ["missing", "not registered"];
-  if (worker.drained) return ["drained", "no more input"];
-  return worker.input_waits ? ["working", "input waits"] : ["idle", "waits for input"];
+  if (job.state === "restoring" && job.missing_workers.includes(worker.worker)) return ["missing", "restores"];
+  return worker.drained ? ["drained", "no more input"] : ["working", "runs"];
 }
 
-function fillState(cell, { worker }) {
+function fillState(cell, { worker, job }) {
   if (!cell.firstChild) cell.append(element("span", { class: "tag" }));
-  const [status, text] = stateOf(worker);
+  const [status, text] = stateOf(worker, job);
   setText(cell.firstChild, text);
   setAttribute(cell.firstChild, "data-status", status);
 }
