@@ -231,7 +231,7 @@ pub struct CheckpointRecord {
 pub struct EventRecord {
     /// When.
     pub at_unix_ms: u64,
-    /// `claimed`, `started`, `running`, `resumed`, `failed`, `rescaled`, `stopping`, `finished`, `cancelled` or `over`.
+    /// `claimed`, `started`, `running`, `resumed`, `failed`, `rescaled`, `stopping`, `lost`, `finished`, `cancelled` or `over`.
     pub kind: String,
     /// The generation of workers.
     pub generation: u64,

@@ -125,3 +125,29 @@ async fn the_history_of_a_manager_that_was_killed_is_there_but_for_its_last_seco
     json(&settings, &["job", "cancel"]);
     assert!(ended(&mut second).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_jobs_of_one_store_do_not_disturb_each_other() {
+    let folder = Turn::come().await;
+    let settings = Settings::new(folder.path(), 10_000, 2_000);
+    let root = folder.path().join("other");
+    let other = Settings::new(&root, 10_000, 2_000);
+    fs::create_dir_all(settings.root.join("store")).unwrap();
+    std::os::unix::fs::symlink(settings.root.join("store"), root.join("store")).unwrap();
+    let mut first = run(&settings, &["--workers", "2"]);
+    let mut second = run(&other, &["--workers", "1", "--job", "other"]);
+    let status = moves_on(&settings, 1).await;
+    signal(second.workers()[0], "KILL");
+    let listed = |name: &str| {
+        let listed = json(&settings, &["job", "list"]);
+        listed["jobs"].as_array().unwrap().iter().find(|job| job["job"] == name).cloned().unwrap_or_default()
+    };
+    until(&settings, "both", |_| listed("other")["newest_checkpoint"].as_u64() > Some(1)).await;
+    assert_eq!(listed("count")["generation"], 1, "{status}");
+    settings.let_go();
+    other.let_go();
+    assert!(ended(&mut first).await && ended(&mut second).await);
+    assert_exact(&settings.outputs(), settings.end);
+    assert_exact(&other.outputs(), other.end);
+    assert_eq!(listed("other")["state"], "not running: finished");
+}

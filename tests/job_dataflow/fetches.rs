@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use icecore::env::Env;
 use icecore::keygroup::{KeyGroupRange, MaxParallelism};
 use icecore::layout::{FileKind, JobId, JobLayout, SharedName};
-use icecore::restore::{Checkpoint, read_checkpoint};
+use icecore::restore::{Checkpoint, read_checkpoint, verify_checkpoint};
 use icecore::store::StorePath;
+use icecore::transfer::{NoProgress, TransferLimits};
 
 use crate::dataflow::KEY_GROUPS;
 use crate::job::{Job, Settings, Turn, eventually};
@@ -121,4 +123,37 @@ async fn what_an_earlier_run_left_on_the_machine_is_linked_and_not_fetched() {
     assert_eq!(names.iter().filter(is_table).count() + report.recovery.linked_files as usize, tables);
     job.manager.cancel();
     job.ended().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_has_lost_and_workers_have_still_is_stored_anew() {
+    let folder = Turn::come().await;
+    let settings = Settings { is_rocksdb: true, ..Settings::new(folder.path(), 20_000, 1_000) };
+    let job = Job::start(&settings).await;
+    // No more: RocksDB would compact what was there away, here, too.
+    job.moves_on().await;
+    let shared = settings.root.join("store/job-count/shared");
+    let is_table = |file: &fs::DirEntry| file.file_name().to_str().unwrap().ends_with(".sst");
+    let mut lost = Vec::new();
+    // What is there now; whatever a checkpoint in flight adds is sound.
+    for file in fs::read_dir(&shared).unwrap().map(Result::unwrap).filter(is_table) {
+        fs::remove_file(file.path()).unwrap();
+        lost.push(file.path());
+    }
+    crate::job_process::signal(job.process(0), "KILL");
+    let newest_is_sound = || async {
+        let Ok(Some(newest)) = job.manager.coordinator().latest().await else { return false };
+        let env = Env::system().unwrap();
+        let report = verify_checkpoint(&env, &newest, true, TransferLimits::default(), &NoProgress).await;
+        job.generation() > 1 && report.is_ok_and(|report| report.is_sound())
+    };
+    eventually("a sound checkpoint", newest_is_sound).await;
+    let events = job.manager.newest_events();
+    assert!(events.iter().any(|event| event.kind == "lost"), "{events:?}");
+    fs::remove_dir_all(settings.root.join("local")).unwrap();
+    job.manager.cancel();
+    job.ended().await;
+    let job = Job::start(&settings).await;
+    assert_eq!(job.ends().await, icecore::job::Ending::Finished);
+    crate::dataflow::assert_exact(&settings.outputs(), settings.end);
 }

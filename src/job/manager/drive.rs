@@ -8,7 +8,6 @@ use super::last::LastWords;
 use super::plan::Admission;
 use super::{Manager, ends_the_job};
 use crate::error::Result;
-use crate::gc::SweepScope;
 use crate::job::launch::{Ended, LaunchOrder};
 use crate::job::run::{Action, Ending, Phase};
 use crate::job::wire::{Cookie, Pass};
@@ -20,12 +19,6 @@ const TICK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 /// How long workers that have finished may take to leave.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 
-/// Between two sweeps.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-
-/// The pause between two looks for what commands ask. They wait for 30 s before they take the job over.
-const REQUESTS_PAUSE: Duration = Duration::from_secs(5);
-
 /// Of which generations the history has it.
 #[derive(Default)]
 struct Noted {
@@ -34,44 +27,6 @@ struct Noted {
 }
 
 impl Manager {
-    /// Does what commands ask of the job's owner, beside everything else: some of it takes long.
-    pub(super) async fn serve_commands(self: Arc<Self>) {
-        let mut swept_at = None;
-        while self.coordinator.over().is_none() {
-            self.sweep_now_and_then(&mut swept_at).await;
-            if let Err(error) = self.coordinator.serve_requests().await {
-                tracing::warn!(%error, "what commands ask could not be done; it is tried again");
-            }
-            tokio::select! {
-                _ = self.ended() => return,
-                () = self.env.runtime.sleep(REQUESTS_PAUSE) => {}
-            }
-        }
-    }
-
-    /// What managers and workers that died have left goes once this tenure has a checkpoint of its own, and what workers left since, once
-    /// a day.
-    async fn sweep_now_and_then(&self, swept_at: &mut Option<Duration>) {
-        let now = self.env.clock.monotonic();
-        let is_due = match *swept_at {
-            None => {
-                self.coordinator.completed().last().is_some_and(|done| done.folder.epoch == self.coordinator.epoch())
-            }
-            Some(at) => now.saturating_sub(at) >= SWEEP_INTERVAL,
-        };
-        if !is_due {
-            return;
-        }
-        *swept_at = Some(now);
-        match self.coordinator.collect(SweepScope::Everything, false).await {
-            Ok((_, report)) => tracing::info!(objects = report.deleted_objects, "swept"),
-            Err(error) => {
-                tracing::warn!(%error, "what earlier runs have left could not be swept; it is tried again in a day")
-            }
-        }
-        tracing::info!("{}", self.coordinator.remove_unfinished().await);
-    }
-
     /// Until the job is over.
     pub(super) async fn drive(self: Arc<Self>) {
         let ending = self.drive_to_end().await;

@@ -23,6 +23,7 @@ mod report;
 mod restore;
 mod service;
 mod session;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;
@@ -153,7 +154,7 @@ impl Manager {
         });
         env.runtime.spawn(Box::pin(manager.clone().serve(port)));
         env.runtime.spawn(Box::pin(manager.clone().drive()));
-        env.runtime.spawn(Box::pin(manager.clone().serve_commands()));
+        env.runtime.spawn(Box::pin(manager.clone().keep_up()));
         env.runtime.spawn(Box::pin(manager.clone().keep_history()));
         Ok(manager)
     }
