@@ -181,14 +181,17 @@ fn disturb(stage: &Stage<'_>) -> Result<Running> {
     say("3. kill -9 of a worker");
     let name = status["workers"][0]["name"].as_str().unwrap_or_default();
     let process = name.rsplit(' ').next().unwrap_or_default();
-    let killed_at = Instant::now();
+    let (generation, killed_at) = (status["generation"].as_u64(), Instant::now());
     let killed = Command::new("kill").args(["-9", process]).status();
     killed.map_err(|error| Error::io("run", "kill", error))?;
     let noticed = stage.until(&mut running, "the failure", |status| status["failures"] == 1)?;
     say(&format!("   noticed after {} ms: {}", killed_at.elapsed().as_millis(), text(&noticed["last_failure"])));
     let after = newest(&noticed);
-    let again = stage.until(&mut running, "workers again", |status| status["state"] == "running")?;
-    say(&format!("   all workers again after {} ms, from {}", killed_at.elapsed().as_millis(), restored(&again)));
+    let again = stage.until(&mut running, "a record after the failure", |status| {
+        status["generation"].as_u64() > generation && status["recovery"]["total_ms"].is_u64()
+    })?;
+    say(&format!("   records are processed again after {} ms, from {}", killed_at.elapsed().as_millis(), restored(&again)));
+    say(&format!("   {}", steps(&again["recovery"])));
     stage.until(&mut running, "a checkpoint after the failure", |status| newest(status) > after)?;
     say(&format!("   the next checkpoint is complete after {} ms", killed_at.elapsed().as_millis()));
     say("4. three workers");
@@ -258,6 +261,20 @@ fn restored(status: &Value) -> String {
         Some(checkpoint) => format!("checkpoint {checkpoint}"),
         None => "nothing".to_owned(),
     }
+}
+
+/// How the workers came to run, step by step.
+fn steps(recovery: &Value) -> String {
+    let ms = |step: &str| recovery[step].as_u64().unwrap_or(0);
+    format!(
+        "of these: pause {} ms, start {} ms, restore {} ms ({} files fetched, {} linked), first record {} ms",
+        ms("pause_ms"),
+        ms("start_ms"),
+        ms("restore_ms"),
+        ms("fetched_files"),
+        ms("linked_files"),
+        ms("resume_ms")
+    )
 }
 
 fn text(value: &Value) -> &str {
