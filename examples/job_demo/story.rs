@@ -190,7 +190,11 @@ fn disturb(stage: &Stage<'_>) -> Result<Running> {
     let again = stage.until(&mut running, "a record after the failure", |status| {
         status["generation"].as_u64() > generation && status["recovery"]["total_ms"].is_u64()
     })?;
-    say(&format!("   records are processed again after {} ms, from {}", killed_at.elapsed().as_millis(), restored(&again)));
+    say(&format!(
+        "   records are processed again after {} ms, from {}",
+        killed_at.elapsed().as_millis(),
+        restored(&again)
+    ));
     say(&format!("   {}", steps(&again["recovery"])));
     stage.until(&mut running, "a checkpoint after the failure", |status| newest(status) > after)?;
     say(&format!("   the next checkpoint is complete after {} ms", killed_at.elapsed().as_millis()));

@@ -22,6 +22,13 @@ pub(super) struct Signals {
     awaited: Arc<AtomicUsize>,
 }
 
+/// Whether the process was started to outlive its terminal (`nohup`).
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (SIGHUP - 1) & 1 == 1)
+}
+
 impl Signals {
     /// Catches the signals from now on.
     ///
@@ -29,7 +36,10 @@ impl Signals {
     /// What the operating system says.
     pub(super) fn catch() -> Result<Self> {
         let fail = |error| Error::io("catch signals", "SIGINT, SIGTERM and SIGHUP", error);
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(fail)?;
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(fail)?;
+        if !ignores_hangup() {
+            signals.add_signal(SIGHUP).map_err(fail)?;
+        }
         let (sender, received) = watch::channel(0);
         Env::system()?.runtime.spawn_blocking(Box::new(move || {
             for signal in signals.forever() {

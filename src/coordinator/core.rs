@@ -375,7 +375,11 @@ impl Coordinator {
         let names = path.as_str().match_indices('/').filter_map(|(end, _)| path.as_str().get(..end));
         for parent in names {
             match self.store.stat(&StorePath::new(parent)?.join(METADATA_NAME)?).await {
-                Ok(_) => return Err(occupied(path, "it is inside another savepoint")),
+                Ok(_) => {
+                    let inside =
+                        Error::new(ErrorKind::AlreadyExists, "trigger a savepoint", "it is inside another savepoint");
+                    return Err(inside.with_object(path).with_advice(format!("name a path outside `{parent}`")));
+                }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -468,6 +472,17 @@ impl Coordinator {
     /// # Errors
     /// The tenure's end.
     pub fn tick(&self) -> Result<TickReport> {
+        let (mut report, now) = self.tick_without_trigger()?;
+        report.too_many_failures &= self.is_due(now);
+        if self.is_due(now) {
+            // Otherwise as many as are allowed may be in flight: it stays due.
+            report.triggered = self.trigger(CheckpointKind::Incremental).ok();
+        }
+        Ok(report)
+    }
+
+    /// As [`Coordinator::tick`], for a time without periodic checkpoints. And what time it is.
+    pub(crate) fn tick_without_trigger(&self) -> Result<(TickReport, Duration)> {
         self.tenure.check()?;
         let now = self.env.clock.monotonic();
         let late: Vec<CheckpointId> = {
@@ -476,13 +491,8 @@ impl Coordinator {
         };
         let timed_out: Vec<CheckpointId> =
             late.into_iter().filter(|id| self.abort(*id, "it took longer than its timeout")).collect();
-        let mut report = TickReport { timed_out, ..TickReport::default() };
-        if self.is_due(now) {
-            report.too_many_failures = self.has_too_many_failures(&self.state.lock());
-            // Otherwise as many as are allowed may be in flight: it stays due.
-            report.triggered = self.trigger(CheckpointKind::Incremental).ok();
-        }
-        Ok(report)
+        let too_many_failures = self.has_too_many_failures(&self.state.lock());
+        Ok((TickReport { timed_out, too_many_failures, ..TickReport::default() }, now))
     }
 
     fn has_too_many_failures(&self, state: &State) -> bool {

@@ -81,6 +81,8 @@ pub struct Ended {
     pub worker: u32,
     /// How it ended, for a person.
     pub how: String,
+    /// The exit code of its process, if it had one and came to its end by itself.
+    pub exit_code: Option<i32>,
 }
 
 /// Starts workers and ends them: as processes of this machine ([`super::ProcessLauncher`]), or wherever an engine's

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::launch::{Ended, LaunchOrder, Launcher, ORDER_VARIABLE};
 use super::wire::Pass;
@@ -27,6 +27,21 @@ struct Worker {
 }
 
 impl Worker {
+    /// How its process has ended, if it has. What that has started ends, too.
+    fn end(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let has_ended = match i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            Some(process) => waitid(WaitId::Pid(process), options)?.is_some(),
+            None => true,
+        };
+        if !has_ended {
+            return Ok(None);
+        }
+        // Before its number is given away.
+        self.kill();
+        self.child.try_wait()
+    }
+
     /// SIGKILL to its group, which stopped processes hear, too. It fails only for one that has ended already: as long as its end was not
     /// waited for, nobody else has its number.
     fn kill(&self) {
@@ -60,6 +75,8 @@ impl Launcher for ProcessLauncher {
         command.env(ORDER_VARIABLE, order.to_string());
         // A group of its own: the command may be a script that starts the worker, and both are to end.
         command.process_group(0);
+        // A group in the background that reads a terminal is stopped.
+        command.stdin(Stdio::null());
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(|error| Error::io("start a worker's process", program, error))?;
         let Pass { generation, worker, .. } = order.pass;
@@ -77,14 +94,17 @@ impl Launcher for ProcessLauncher {
     fn ended(&self) -> Vec<Ended> {
         let mut ended = Vec::new();
         self.children.lock().retain_mut(|worker| {
-            let status = match worker.child.try_wait() {
+            let status = match worker.end() {
                 Ok(None) => return true,
-                Ok(Some(status)) => status.to_string(),
-                Err(error) => format!("its end cannot be told: {error}"),
+                Ok(Some(status)) => Ok(status),
+                Err(error) => Err(error),
             };
             if !worker.is_killed {
-                let how = format!("its process ended: {status}");
-                ended.push(Ended { generation: worker.generation, worker: worker.worker, how });
+                let exit_code = status.as_ref().ok().and_then(ExitStatus::code);
+                let how =
+                    status.map_or_else(|error| format!("its end cannot be told: {error}"), |status| status.to_string());
+                let how = format!("its process ended: {how}");
+                ended.push(Ended { generation: worker.generation, worker: worker.worker, how, exit_code });
             }
             false
         });
@@ -120,9 +140,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_worker_s_command_has_started_ends_with_it_though_it_is_stopped() {
+        ends_with_all_it_has_started("wait", true).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_worker_s_command_has_started_does_not_outlive_it() {
+        ends_with_all_it_has_started("exit 1", false).await;
+    }
+
+    async fn ends_with_all_it_has_started(then: &str, is_told_to: bool) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("child");
-        let script = format!("sleep 1000 & kill -STOP $!; echo $! > {}.new; mv {0}.new {0}; wait", file.display());
+        let script = format!("sleep 1000 & kill -STOP $!; echo $! > {}.new; mv {0}.new {0}; {then}", file.display());
         let launcher = ProcessLauncher::new(move |_| {
             let mut command = Command::new("sh");
             command.args(["-c", &script]);
@@ -148,8 +177,12 @@ mod tests {
             !state.is_empty() && !state.contains(") Z ")
         };
         assert!(lives());
-        launcher.end(1).await;
+        if is_told_to {
+            launcher.end(1).await;
+            until(&|| launcher.ended().is_empty() && launcher.process_ids(1).is_empty()).await;
+        } else {
+            until(&|| launcher.ended().first().is_some_and(|ended| ended.exit_code == Some(1))).await;
+        }
         until(&|| !lives()).await;
-        until(&|| launcher.ended().is_empty() && launcher.process_ids(1).is_empty()).await;
     }
 }

@@ -140,6 +140,8 @@ pub struct JobRun {
     /// When workers were ended that the next generation takes the place of.
     ended: Option<Duration>,
     recovery: Recovery,
+    /// Some worker of the generation has processed a record.
+    has_record: bool,
 }
 
 impl JobRun {
@@ -165,6 +167,7 @@ impl JobRun {
             failures: 0,
             ended: None,
             recovery: Recovery::default(),
+            has_record: false,
         };
         let actions = run.begin_generation(now);
         Ok((run, actions))
@@ -239,6 +242,7 @@ impl JobRun {
         if missing.is_empty() {
             self.phase = Phase::Running;
             self.recovery.restored = Some(now);
+            self.recovery.resumed = self.has_record.then_some(now);
         }
         true
     }
@@ -246,10 +250,12 @@ impl JobRun {
     /// A worker has processed a record. Returns whether it is the generation's first one.
     pub fn resumed(&mut self, worker: u32, generation: u64, now: Duration) -> bool {
         let is_current = generation == self.generation && self.is_alive() && worker < self.workers;
-        if !is_current || self.recovery.resumed.is_some() {
+        if !is_current || self.has_record {
             return false;
         }
-        self.recovery.resumed = Some(now);
+        self.has_record = true;
+        // While others restore still, it counts as soon as they have.
+        self.recovery.resumed = self.recovery.restored.map(|_| now);
         true
     }
 
@@ -266,6 +272,10 @@ impl JobRun {
     /// A worker came to its end in good order: its input is over, and all that it did is in a complete checkpoint or
     /// needs none.
     pub fn finished(&mut self, worker: u32, generation: u64, now: Duration) -> Vec<Action> {
+        if matches!(self.phase, Phase::Starting { .. }) {
+            // It was told of nothing to do yet.
+            return Vec::new();
+        }
         // It may have had nothing to restore.
         self.restored(worker, generation, RestoredFiles::default(), now);
         if generation != self.generation || !self.detector.forget(&worker) {
@@ -299,9 +309,21 @@ impl JobRun {
     }
 
     /// A worker said that it cannot go on, and that no further start could: the job is over, whatever the restart strategy says.
-    pub fn failed_for_good(&mut self, worker: u32, generation: u64, why: &str) -> Vec<Action> {
+    ///
+    /// But one that others of its generation have disproved, by processing records, is a failure like others.
+    pub fn failed_for_good(
+        &mut self,
+        worker: u32,
+        generation: u64,
+        why: &str,
+        now: Duration,
+        randomness: &dyn Randomness,
+    ) -> Vec<Action> {
         if generation != self.generation || !self.is_alive() || worker >= self.workers {
             return Vec::new();
+        }
+        if self.recovery.resumed.is_some() {
+            return self.failed(worker, generation, why, now, randomness);
         }
         self.failures += 1;
         self.give_up(format!("worker {worker}: {why}"))
@@ -354,7 +376,7 @@ impl JobRun {
         if let Phase::Over(ending) = &self.phase {
             return Err(Error::invalid(OPERATION, format!("the job is over: it {ending}")));
         }
-        self.ended = Some(now);
+        self.ended.get_or_insert(now);
         let mut actions = self.end_workers(format!("rescaled from {} to {workers} workers", self.workers));
         self.workers = workers;
         actions.extend(self.begin_generation(now));
@@ -366,7 +388,7 @@ impl JobRun {
         if matches!(self.phase, Phase::Over(_)) {
             return Vec::new();
         }
-        self.ended = Some(now);
+        self.ended.get_or_insert(now);
         let mut actions = self.end_workers(why.to_owned());
         actions.extend(self.begin_generation(now));
         actions
@@ -395,6 +417,7 @@ impl JobRun {
     fn begin_generation(&mut self, now: Duration) -> Vec<Action> {
         self.generation += 1;
         self.finished.clear();
+        self.has_record = false;
         self.recovery = Recovery { ended: self.ended.take(), started: now, ..Recovery::default() };
         let until = now.saturating_add(self.options.startup_timeout);
         self.phase = Phase::Starting { missing: (0..self.workers).collect(), until };
@@ -403,7 +426,7 @@ impl JobRun {
 
     fn fail(&mut self, why: String, now: Duration, randomness: &dyn Randomness) -> Vec<Action> {
         self.failures += 1;
-        self.ended = Some(now);
+        self.ended.get_or_insert(now);
         let mut actions = self.end_workers(why.clone());
         match self.restarts.after_failure(now, randomness) {
             Some(pause) => self.phase = Phase::Restarting { at: now.saturating_add(pause) },

@@ -40,6 +40,7 @@ async fn a_job_is_watched_loses_a_worker_is_rescaled_and_comes_to_its_end() {
     };
     assert_eq!(record(&full["checkpoint"])["kind"], "full");
     assert_eq!(record(&full["checkpoint"])["generation"], 3, "the workers' generation");
+    let status = until(&settings, "a record", |status| status["recovery"]["total_ms"].is_u64()).await;
     let recovery = &status["recovery"];
     assert!(recovery["total_ms"].as_u64() >= recovery["restore_ms"].as_u64(), "{recovery}");
     assert!(recovery["fetched_files"].as_u64().unwrap() > 0, "{recovery}");

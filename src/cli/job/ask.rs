@@ -103,7 +103,7 @@ pub(super) async fn checkpoint(place: &Place, args: ManagerArgs, is_full: bool) 
 pub(super) async fn savepoint(place: &Place, args: ManagerArgs, path: &str) -> Result<Done> {
     let (job, client, _) = checked(place, args).await?;
     let spinner = Spinner::new(place.output, "taking a savepoint");
-    let taken = client.savepoint(path).await?;
+    let taken = client.savepoint(path.trim_end_matches('/')).await?;
     drop(spinner);
     done(&job, taken, "savepoint")
 }
@@ -130,6 +130,7 @@ pub(super) async fn rescale(place: &Place, args: ManagerArgs, workers: u32) -> R
 
 pub(super) async fn stop(place: &Place, args: ManagerArgs, savepoint: Option<&str>) -> Result<Done> {
     let (job, client, _) = checked(place, args).await?;
+    let savepoint = savepoint.map(|path| path.trim_end_matches('/'));
     let spinner = Spinner::new(place.output, "stopping");
     client.stop(savepoint).await?;
     drop(spinner);

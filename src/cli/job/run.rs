@@ -70,6 +70,15 @@ async fn check_free(place: &Place, job: &Job) -> Result<()> {
     let Some(address) = address_of_holder(&claim.holder) else { return Ok(()) };
     match JobClient::new(address, place.env.clone()).report().await {
         Ok(report) if report.manager.epoch == owner.to_string() => {
+            if matches!(report.state.as_str(), "finished" | "cancelled" | "failed") {
+                return Err(Error::new(
+                    ErrorKind::Fenced,
+                    "run a job",
+                    format!("{} is bringing it to its end", claim.holder),
+                )
+                .with_object(format!("job {}", job.layout.job()))
+                .with_advice("try again in a moment"));
+            }
             let message = format!("it is run by {}, which answers: {}", claim.holder, report.state);
             Err(Error::new(ErrorKind::Fenced, "run a job", message)
                 .with_object(format!("job {}", job.layout.job()))

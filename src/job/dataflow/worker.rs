@@ -102,8 +102,8 @@ pub fn run_worker(
         control.fail(error);
     }
     while worker.has_dataflows() && !control.orders().has_failed {
-        checkpoints.step(worker);
         control.note_turn();
+        checkpoints.step(worker);
     }
     // Progress of a worker that died never comes, so no dataflow would end by itself.
     for dataflow in worker.installed_dataflows() {

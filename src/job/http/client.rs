@@ -115,10 +115,14 @@ impl JobClient {
 
     /// Ready when the manager does not answer how the job is: what it was asked may take long, that must not.
     async fn gone(&self) -> Error {
+        let mut failed = 0;
         loop {
             self.env.runtime.sleep(PATIENCE).await;
-            if let Err(error) = self.report().await {
-                return error.with_advice(MAY_BE_DONE);
+            match self.report().await {
+                Ok(_) => failed = 0,
+                // Once may be a moment's stall, or the job's end.
+                Err(error) if failed > 0 => return error.with_advice(MAY_BE_DONE),
+                Err(_) => failed += 1,
             }
         }
     }

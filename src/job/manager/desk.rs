@@ -46,6 +46,8 @@ struct State {
     epochs: Epochs,
     /// What workers could not restore because it is damaged.
     damaged: BTreeSet<StorePath>,
+    /// What workers have missed something of, which may be there all the same.
+    missed: BTreeSet<StorePath>,
     next_seat: u64,
     next_ticket: u64,
     actions: VecDeque<Action>,
@@ -59,6 +61,7 @@ impl Desk {
             sessions: BTreeMap::new(),
             epochs: Epochs::new(),
             damaged: BTreeSet::new(),
+            missed: BTreeSet::new(),
             next_seat: 0,
             next_ticket: 0,
             actions: actions.into(),
@@ -290,20 +293,29 @@ impl Desk {
         self.state.lock().sessions.values().all(|session| session.is_drained)
     }
 
-    /// What a worker was to restore.
-    pub(super) fn restored_by(&self, pass: &Pass) -> Option<StorePath> {
-        let state = self.state.lock();
-        state.check_admitted(pass, HEAR).ok()?;
-        state.admission.as_ref()?.restore.clone()
+    /// What a worker was to restore is damaged.
+    pub(super) fn damaged(&self, pass: &Pass) {
+        let mut state = self.state.lock();
+        // As many as there are checkpoints to fall back on.
+        let restored = state.restored_by(pass);
+        state.damaged.extend(restored);
     }
 
-    /// What a worker was to restore is damaged.
-    pub(super) fn damaged(&self, pass: &Pass, folder: StorePath) {
+    /// A worker misses something of what it was to restore.
+    pub(super) fn missed(&self, pass: &Pass) {
         let mut state = self.state.lock();
-        if state.check_admitted(pass, HEAR).is_ok() {
-            // As many as there are checkpoints to fall back on.
-            state.damaged.insert(folder);
-        }
+        let restored = state.restored_by(pass);
+        state.missed.extend(restored);
+    }
+
+    /// What was missed since the last time.
+    pub(super) fn take_missed(&self) -> BTreeSet<StorePath> {
+        std::mem::take(&mut self.state.lock().missed)
+    }
+
+    /// It is damaged, as was found out.
+    pub(super) fn is_damaged(&self, folder: StorePath) {
+        self.state.lock().damaged.insert(folder);
     }
 
     /// What workers could not restore.
@@ -394,6 +406,12 @@ impl State {
         }
         self.actions.extend(actions);
         gone
+    }
+
+    /// What a worker was to restore.
+    fn restored_by(&self, pass: &Pass) -> Option<StorePath> {
+        self.check_admitted(pass, HEAR).ok()?;
+        self.admission.as_ref()?.restore.clone()
     }
 
     fn check_admitted(&self, pass: &Pass, operation: &'static str) -> Result<()> {

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::job::launch::{Ended, LaunchOrder};
 use crate::job::run::{Action, Ending, Phase};
 use crate::job::wire::{Cookie, Pass};
+use crate::job::worker::LEFT_EXIT_CODE;
 use crate::layout::CheckpointId;
 
 /// How often time-outs are looked for, at the least and at the most.
@@ -41,16 +42,7 @@ impl Manager {
         let ending = loop {
             let ended = self.launcher.ended();
             for ended in &ended {
-                let has_reported = self.desk.read(|run, _| match run.phase() {
-                    Phase::Starting { missing, .. } => !missing.contains(&ended.worker),
-                    _ => true,
-                });
-                let hint = if has_reported {
-                    ""
-                } else {
-                    " before it had reported: is it a program that calls `run_job_worker`?"
-                };
-                self.desk.failed(ended.worker, ended.generation, &format!("{}{hint}", ended.how));
+                self.desk.failed(ended.worker, ended.generation, &self.how_it_ended(ended));
             }
             self.desk.tick();
             if let Some(ending) = self.carry_out(&ended).await {
@@ -74,6 +66,20 @@ impl Manager {
         };
         self.bring_to_end(&ending).await;
         ending
+    }
+
+    /// How a worker's process ended, and what to look at if it never reported.
+    fn how_it_ended(&self, ended: &Ended) -> String {
+        let is_missing = self.desk.read(|run, _| match run.phase() {
+            Phase::Starting { missing, .. } => missing.contains(&ended.worker),
+            _ => false,
+        });
+        let hint = match ended.exit_code.filter(|_| is_missing) {
+            None => return ended.how.clone(),
+            Some(LEFT_EXIT_CODE) => format!("could it reach {}?", self.address),
+            Some(_) => "is it a program that calls `run_job_worker`?".to_owned(),
+        };
+        format!("{} before it had reported: {hint}", ended.how)
     }
 
     /// Notes that a generation's workers have all restored, and that records are processed, each once.
@@ -128,8 +134,6 @@ impl Manager {
     }
 
     async fn start_workers(&self, generation: u64, workers: u32) -> Result<()> {
-        // What the last generation has acknowledged is taken in to its end, and nothing more of it.
-        let gate = self.gate.write().await;
         // After a pause of this process another manager may have the job: workers of this one would fence the sinks of its workers.
         if let Err(error) = self.coordinator.look().await {
             if ends_the_job(&error) {
@@ -138,6 +142,9 @@ impl Manager {
             }
             return Err(error);
         }
+        self.settle_suspicions().await;
+        // What the last generation has acknowledged is taken in to its end, and nothing more of it.
+        let gate = self.gate.write().await;
         let descriptions = self.options.operators.iter().map(|operator| operator.description(workers)).collect();
         self.coordinator.restart_tasks(descriptions)?;
         self.positions.clear();
@@ -187,7 +194,13 @@ impl Manager {
             return self.coordinator.check();
         }
         let generation = self.desk.read(|run, _| run.generation());
-        let report = match self.coordinator.tick() {
+        // While the job comes to its end its last checkpoint is the last one: nothing overtakes its savepoint, or comes behind it.
+        let is_ending = self.stop.lock().is_some() || self.desk.is_drained();
+        let ticked = match is_ending {
+            true => self.coordinator.tick_without_trigger().map(|(report, _)| report),
+            false => self.coordinator.tick(),
+        };
+        let report = match ticked {
             Ok(report) => report,
             Err(error) if ends_the_job(&error) => return Err(error),
             Err(error) => {

@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_failure_says_first_what_a_person_can_do_something_about() {
-        let ended = |worker, how: &str| Ended { generation: 1, worker, how: how.to_owned() };
+        let ended = |worker, how: &str| Ended { generation: 1, worker, how: how.to_owned(), exit_code: None };
         let killed = ended(1, "its process ended: signal: 9 (SIGKILL)");
         let told = "worker 1: its process ended: signal: 9 (SIGKILL)".to_owned();
         assert_eq!(explained("worker 1: its connection broke", &[&killed]), Some(told.clone()));

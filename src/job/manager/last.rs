@@ -71,6 +71,10 @@ impl Manager {
         if last.is_closed || !(last.is_paused || self.desk.is_drained()) {
             return Ok(());
         }
+        if self.has_last_savepoint() {
+            // Its sources have given nothing since: there is nothing that a further checkpoint would have.
+            last.checkpoint = Step::Done;
+        }
         self.advance(&mut last.checkpoint, None).await?;
         if !matches!(last.checkpoint, Step::Done) {
             return Ok(());
@@ -96,6 +100,15 @@ impl Manager {
         }
         last.is_closed = true;
         self.desk.tell_all(&Tell::Close)
+    }
+
+    /// Whether the savepoint that the job is stopped with is complete, of whichever generation.
+    fn has_last_savepoint(&self) -> bool {
+        match self.stop.lock().as_ref().map(|stop| &stop.step) {
+            Some(Step::Done) => true,
+            Some(Step::Begun(savepoint)) => matches!(self.outcomes.of(*savepoint), Some(Outcome::Complete(_))),
+            Some(Step::ToDo) | None => false,
+        }
     }
 
     /// The job does not stop but goes on, with workers whose sources are not paused.

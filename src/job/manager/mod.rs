@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, watch};
@@ -62,8 +63,11 @@ pub use options::{ManagerOptions, ManagerStatus, OnDamage, StartFrom, WorkerStat
 pub use plan::ManagedOperator;
 pub use session::MAX_UPLOADS;
 
-/// Connections to the manager's port that are nobody's, at most.
+/// Connections to the manager's port beyond those that workers need. Who is no worker can take all: it is not a port for strangers.
 const STRANGERS: usize = 64;
+/// A connection that has been silent for so long is asked whether it is there, and has so long to answer: one to a machine that is gone keeps
+/// its place no longer.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(120));
 /// Calls of one connection that may be under way at once.
 const MAX_CALLS_PER_CONNECTION: u32 = 2_048;
 
@@ -75,6 +79,8 @@ pub struct Manager {
     outcomes: Arc<Outcomes>,
     history: Arc<History>,
     started_at_unix_ms: u64,
+    /// The checkpoint of its own that it is started with, and must not have gone on from.
+    goes_on_from: Option<CheckpointId>,
     /// What the newest generation has restored.
     restored: Mutex<Option<StorePath>>,
     /// The bytes that each complete checkpoint needs, as far as they were counted.
@@ -111,7 +117,7 @@ impl Manager {
         mut listeners: Vec<Arc<dyn CheckpointListener>>,
     ) -> Result<Arc<Self>> {
         plan::check_operators(&options.operators)?;
-        restore::check_start(&store, &job, &options.start_from).await?;
+        let goes_on_from = restore::check_start(&store, &job, &options.start_from).await?;
         let (run, actions) = JobRun::start(options.run, options.workers, env.clock.monotonic())?;
         let descriptions = options.operators.iter().map(|operator| operator.description(options.workers)).collect();
         let desk = Arc::new(Desk::new(env.clone(), run, actions));
@@ -138,6 +144,7 @@ impl Manager {
             outcomes,
             history,
             started_at_unix_ms: env.clock.unix_time_ms(),
+            goes_on_from,
             restored: Mutex::default(),
             sizes: Mutex::default(),
             stop: Mutex::default(),
@@ -154,6 +161,7 @@ impl Manager {
         });
         env.runtime.spawn(Box::pin(manager.clone().serve(port)));
         env.runtime.spawn(Box::pin(manager.clone().drive()));
+        env.runtime.spawn(Box::pin(manager.clone().serve_commands()));
         env.runtime.spawn(Box::pin(manager.clone().keep_up()));
         env.runtime.spawn(Box::pin(manager.clone().keep_history()));
         Ok(manager)
@@ -170,7 +178,10 @@ impl Manager {
             gate: self.gate.clone(),
             env: self.env.clone(),
         };
-        let server = Server::builder().max_concurrent_streams(Some(MAX_CALLS_PER_CONNECTION));
+        let server = Server::builder()
+            .max_concurrent_streams(Some(MAX_CALLS_PER_CONNECTION))
+            .http2_keepalive_interval(Some(KEEPALIVE.0))
+            .http2_keepalive_timeout(Some(KEEPALIVE.1));
         let served = tokio::select! {
             served = server.serve_with_incoming(JobService::new(Arc::new(service)), port.incoming()) => served,
             // Connections of workers that are cut off may stand for long: nobody waits for them.

@@ -3,14 +3,36 @@
 use super::Manager;
 use super::options::{OnDamage, StartFrom};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{JobId, JobLayout};
+use crate::layout::{CheckpointId, JobId, JobLayout};
 use crate::ownership::JobView;
-use crate::restore::read_checkpoint;
+use crate::restore::{read_checkpoint, verify_checkpoint};
 use crate::store::{StorePath, StoreRef};
+use crate::transfer::{NoProgress, TransferLimits};
 
 const OPERATION: &str = "choose what to restore";
 
 impl Manager {
+    /// What a worker has missed may be there, and only its way to the store be wrong (a folder that is not mounted): that is looked for from
+    /// here, so that no sound checkpoint is given up.
+    pub(super) async fn settle_suspicions(&self) {
+        for folder in self.desk.take_missed() {
+            match self.misses_something(&folder).await {
+                Ok(true) => self.desk.is_damaged(folder),
+                Ok(false) => tracing::warn!(%folder, "a worker misses what is there: look at its way to the store"),
+                Err(error) => tracing::warn!(%folder, %error, "whether what a worker misses is there is not known"),
+            }
+        }
+    }
+
+    async fn misses_something(&self, folder: &StorePath) -> Result<bool> {
+        let checkpoint = match read_checkpoint(self.coordinator.store().clone(), Some(folder.clone())).await {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Ok(true),
+            read => read?,
+        };
+        let looked = verify_checkpoint(&self.env, &checkpoint, false, TransferLimits::default(), &NoProgress).await?;
+        Ok(!looked.is_sound())
+    }
+
     /// The folder of a checkpoint or savepoint; `None`: nothing.
     ///
     /// # Errors
@@ -30,6 +52,10 @@ impl Manager {
         if let StartFrom::Folder(folder) | StartFrom::Rewind(folder) = &self.options.start_from
             && !newest_is_own
         {
+            // Whoever had the job may have gone on until it was claimed.
+            if let Some(own) = self.goes_on_from {
+                check_not_passed(folder, own, &view)?;
+            }
             return match damaged.contains(folder) {
                 // Older checkpoints of the job are not what was asked for.
                 true => Err(is_damaged(folder)),
@@ -54,13 +80,13 @@ impl Manager {
     }
 }
 
-/// Whether a job may begin as it is to, before anything is claimed for it.
+/// Whether a job may begin as it is to, before anything is claimed for it. Returns the checkpoint that it must not have gone on from.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if nothing lies there; [`ErrorKind::InvalidInput`] if the job has gone on from it; as [`read_checkpoint`] and
 /// [`JobView::read`].
-pub(super) async fn check_start(store: &StoreRef, job: &JobId, start_from: &StartFrom) -> Result<()> {
-    let (StartFrom::Folder(folder) | StartFrom::Rewind(folder)) = start_from else { return Ok(()) };
+pub(super) async fn check_start(store: &StoreRef, job: &JobId, start_from: &StartFrom) -> Result<Option<CheckpointId>> {
+    let (StartFrom::Folder(folder) | StartFrom::Rewind(folder)) = start_from else { return Ok(None) };
     let found = read_checkpoint(store.clone(), Some(folder.clone())).await.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::new(ErrorKind::NotFound, OPERATION, "there is no checkpoint or savepoint")
             .with_object(folder)
@@ -68,11 +94,17 @@ pub(super) async fn check_start(store: &StoreRef, job: &JobId, start_from: &Star
         _ => error,
     })?;
     if matches!(start_from, StartFrom::Rewind(_)) || found.metadata.job != *job {
-        return Ok(());
+        return Ok(None);
     }
     let view = JobView::read(&**store, &JobLayout::new(job.clone())?).await?;
-    let (own, newest) = (found.metadata.checkpoint, view.newest().map(|newest| newest.folder.checkpoint));
-    match newest.filter(|newest| *newest > own) {
+    let own = found.metadata.checkpoint;
+    check_not_passed(folder, own, &view)?;
+    Ok(Some(own))
+}
+
+/// Whether a job has not gone on from its checkpoint `own`, in `folder`.
+fn check_not_passed(folder: &StorePath, own: CheckpointId, view: &JobView) -> Result<()> {
+    match view.newest().map(|newest| newest.folder.checkpoint).filter(|newest| *newest > own) {
         None => Ok(()),
         Some(newest) => {
             let message = format!("it is of checkpoint {own}, and the job has gone on to checkpoint {newest}");

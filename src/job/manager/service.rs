@@ -25,10 +25,7 @@ use crate::job::wire::upload::{EndUpload, Place, Placed};
 use crate::job::wire::{Damage, Pass, Say, Tell, shorten};
 use crate::layout::{CheckpointFolder, CheckpointId, SubtaskName};
 use crate::metadata::SourcePosition;
-use crate::restore::{read_checkpoint, verify_checkpoint};
 use crate::snapshot::{Placement, SubtaskHandle};
-use crate::store::StorePath;
-use crate::transfer::{NoProgress, TransferLimits};
 
 /// How the text of a failure begins that only says that a worker is not heard any more.
 pub(super) const CONNECTION: &str = "its connection";
@@ -236,32 +233,7 @@ impl Calls for Service {
     }
 }
 
-/// Whether a file of the checkpoint there is not where it must be. If that cannot be found out it is not said.
-async fn misses_something(coordinator: &Coordinator, folder: StorePath, env: &Env) -> bool {
-    let checkpoint = match read_checkpoint(coordinator.store().clone(), Some(folder)).await {
-        Ok(checkpoint) => checkpoint,
-        Err(error) => return matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt),
-    };
-    let looked = verify_checkpoint(env, &checkpoint, false, TransferLimits::default(), &NoProgress).await;
-    looked.is_ok_and(|report| !report.is_sound())
-}
-
 impl Service {
-    /// A worker found what it was to restore damaged. What it misses may be there, and only its way to the store be wrong (a folder
-    /// that is not mounted): that is looked for from here, so that no sound checkpoint is given up.
-    async fn hear_of_damage(&self, pass: &Pass, damage: Damage) {
-        let Some(folder) = self.desk.restored_by(pass) else { return };
-        let misses = match damage {
-            Damage::Wrong => true,
-            Damage::Missing => misses_something(&self.coordinator, folder.clone(), &self.env).await,
-        };
-        if misses {
-            self.desk.damaged(pass, folder);
-        } else {
-            tracing::warn!(worker = pass.worker, %folder, "a worker misses what is there: look at its way to the store");
-        }
-    }
-
     /// Listens until the worker is gone or says what it may not. Returns why.
     async fn listen(&self, pass: &Pass, seat: u64, said: &mut Streaming<Bytes>) -> String {
         loop {
@@ -286,12 +258,17 @@ impl Service {
                 }
                 Ok(Say::Resumed) => self.desk.moved_on(pass, |run, now| run.resumed(pass.worker, pass.generation, now)),
                 Ok(Say::Failed { why, damage, is_final }) => {
-                    if let Some(damage) = damage {
-                        self.hear_of_damage(pass, damage).await;
+                    match damage {
+                        Some(Damage::Wrong) => self.desk.damaged(pass),
+                        Some(Damage::Missing) => self.desk.missed(pass),
+                        None => {}
                     }
                     if is_final {
                         let why = shorten(&why);
-                        self.desk.change(|run, _| run.failed_for_good(pass.worker, pass.generation, &why));
+                        let randomness = self.env.randomness.clone();
+                        self.desk.change(|run, now| {
+                            run.failed_for_good(pass.worker, pass.generation, &why, now, &*randomness)
+                        });
                     }
                     return why;
                 }

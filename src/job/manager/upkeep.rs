@@ -7,14 +7,19 @@ use super::Manager;
 use crate::error::Result;
 use crate::gc::SweepScope;
 use crate::layout::{Place, SharedName};
-use crate::restore::{read_checkpoint, verify_checkpoint};
+use crate::restore::verify_checkpoint;
 use crate::store::StorePath;
 use crate::transfer::{NoProgress, TransferLimits};
 
 /// The pause between two looks for what commands ask. They wait for 30 s before they take the job over.
 const REQUESTS_PAUSE: Duration = Duration::from_secs(5);
+/// The pause between two looks for what is to be done.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(5);
 /// Between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// How often whether the store has what was linked is looked for in vain, before it is left to the next restore.
+const MAX_LOOKS: u32 = 10;
 
 /// How far it has come.
 #[derive(Default)]
@@ -22,21 +27,33 @@ struct Done {
     swept_at: Option<Duration>,
     /// The newest generation whose linked files were looked for.
     looked_for: u64,
+    /// How often in vain.
+    looks: u32,
 }
 
 impl Manager {
-    /// Does what commands ask of the job's owner, sweeps, and looks for what the store has lost.
-    pub(super) async fn keep_up(self: Arc<Self>) {
-        let mut done = Done::default();
+    /// Does what commands ask of the job's owner. It answers them soon, so they need not take the job over: nothing else is done here.
+    pub(super) async fn serve_commands(self: Arc<Self>) {
         while self.coordinator.over().is_none() {
-            self.sweep_now_and_then(&mut done).await;
-            self.look_for_linked_files(&mut done).await;
             if let Err(error) = self.coordinator.serve_requests().await {
                 tracing::warn!(%error, "what commands ask could not be done; it is tried again");
             }
             tokio::select! {
                 _ = self.ended() => return,
                 () = self.env.runtime.sleep(REQUESTS_PAUSE) => {}
+            }
+        }
+    }
+
+    /// Sweeps, and looks for what the store has lost.
+    pub(super) async fn keep_up(self: Arc<Self>) {
+        let mut done = Done::default();
+        while self.coordinator.over().is_none() {
+            self.sweep_now_and_then(&mut done).await;
+            self.look_for_linked_files(&mut done).await;
+            tokio::select! {
+                _ = self.ended() => return,
+                () = self.env.runtime.sleep(UPKEEP_PAUSE) => {}
             }
         }
     }
@@ -71,19 +88,21 @@ impl Manager {
         if recovery.restored.is_none() || done.looked_for >= generation {
             return;
         }
-        let restored = self.restored.lock().clone();
-        let Some(folder) = restored.filter(|_| recovery.files.linked_files > 0) else {
-            done.looked_for = generation;
+        if recovery.files.linked_files == 0 || done.looks >= MAX_LOOKS {
+            (done.looked_for, done.looks) = (generation, 0);
             return;
-        };
-        match self.distrust_what_is_lost(folder).await {
-            Ok(()) => done.looked_for = generation,
+        }
+        done.looks += 1;
+        match self.distrust_what_is_lost().await {
+            Ok(()) => (done.looked_for, done.looks) = (generation, 0),
             Err(error) => tracing::warn!(%error, "whether the store has what workers have linked is not known yet"),
         }
     }
 
-    async fn distrust_what_is_lost(&self, folder: StorePath) -> Result<()> {
-        let checkpoint = read_checkpoint(self.coordinator.store().clone(), Some(folder)).await?;
+    /// Looks at the newest checkpoint, whose files are those that were linked and newer ones. It may be dropped meanwhile, and with it files
+    /// that no other one needs: what is missing of those is not lost.
+    async fn distrust_what_is_lost(&self) -> Result<()> {
+        let Some(checkpoint) = self.coordinator.latest().await? else { return Ok(()) };
         let looked = verify_checkpoint(&self.env, &checkpoint, false, TransferLimits::default(), &NoProgress).await?;
         let name = |object: &StorePath| match Place::of(self.coordinator.layout(), object) {
             Some(Place::Shared(name)) => Some(name),
@@ -93,18 +112,17 @@ impl Manager {
         if lost.is_empty() {
             return Ok(());
         }
-        tracing::error!(
-            checkpoint = checkpoint.describe(),
-            lost = lost.len(),
-            "the store has lost files; they are stored anew"
-        );
-        self.coordinator.distrust(&lost, "lost, as a look after a restore from local files has found").await?;
-        let generation = self.desk.read(|run, _| run.generation());
-        let text = format!(
-            "the store has lost {} files, which workers have still: the next checkpoint stores them anew",
-            lost.len()
-        );
-        self.history.event("lost", generation, &text);
+        let found =
+            self.coordinator.distrust(&lost, "lost, as a look after a restore from local files has found").await?;
+        let lost = found.marked.len() + found.known.len();
+        if lost > 0 {
+            tracing::error!(checkpoint = checkpoint.describe(), lost, "the store has lost files; they are stored anew");
+            let generation = self.desk.read(|run, _| run.generation());
+            let text = format!(
+                "the store has lost {lost} files that workers have still: the next checkpoint stores them anew"
+            );
+            self.history.event("lost", generation, &text);
+        }
         Ok(())
     }
 }

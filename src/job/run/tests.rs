@@ -125,14 +125,15 @@ fn a_recovery_says_how_long_each_step_took_and_what_was_fetched() {
     run.tick(ms(6010), &Zero);
     assert_eq!(run.recovery().steps(), RecoverySteps { pause: Some(ms(1010)), ..RecoverySteps::default() });
     assert!(run.registered(0, 2, ms(6100)) && run.registered(1, 2, ms(6200)));
-    assert!(run.restored(1, 2, FILES, ms(6300)) && run.restored(0, 2, FILES, ms(6900)));
-    assert!(run.resumed(0, 2, ms(7000)));
+    assert!(run.restored(1, 2, FILES, ms(6300)) && run.resumed(1, 2, ms(6350)));
+    assert_eq!(run.recovery().resumed, None, "others restore still");
+    assert!(run.restored(0, 2, FILES, ms(6900)));
     let steps = RecoverySteps {
         pause: Some(ms(1010)),
         start: Some(ms(190)),
         restore: Some(ms(700)),
-        resume: Some(ms(100)),
-        total: Some(ms(2000)),
+        resume: Some(ms(0)),
+        total: Some(ms(1900)),
     };
     assert_eq!(run.recovery().steps(), steps);
     assert_eq!(run.recovery().files.to_string(), "6 files fetched (0.0 MiB), 2 linked (0.0 MiB)");
@@ -171,11 +172,15 @@ fn the_job_fails_when_the_strategy_allows_no_restart() {
 #[test]
 fn a_failure_that_would_come_again_is_the_end_whatever_the_strategy_says() {
     let mut run = running();
-    assert_eq!(run.failed_for_good(0, 0, "of another generation"), []);
-    let actions = run.failed_for_good(1, 1, "there is no such option");
+    assert_eq!(run.failed_for_good(0, 0, "of another generation", ms(0), &Zero), []);
+    let actions = run.failed_for_good(1, 1, "there is no such option", ms(0), &Zero);
     let ending = Ending::Failed("worker 1: there is no such option".to_owned());
     assert_eq!((ended(&actions), actions.last()), (vec![1], Some(&Action::Over(ending))));
-    assert_eq!((run.failures(), run.failed_for_good(1, 1, "again")), (1, vec![]));
+    assert_eq!((run.failures(), run.failed_for_good(1, 1, "again", ms(0), &Zero)), (1, vec![]));
+    let mut others = running();
+    assert!(others.resumed(0, 1, ms(0)));
+    others.failed_for_good(1, 1, "there is no such option", ms(0), &Zero);
+    assert_eq!(others.phase(), &Phase::Restarting { at: ms(1000) }, "the program works");
 }
 
 #[test]

@@ -155,6 +155,12 @@ impl Link {
                 }
                 report = self.reports.recv() => match report {
                     Some(report) => {
+                        // It comes behind what there was to say before.
+                        let now = *news.borrow_and_update();
+                        for word in words_of(told_news, now) {
+                            let _ = said.try_send(word.encode());
+                        }
+                        told_news = now;
                         // A queue that is full of heartbeats is a manager that reads nothing.
                         if said.try_send(report.encode()).is_err() {
                             return Over::left(ErrorKind::Temporary, "the connection to the job manager takes no more");
