@@ -346,6 +346,20 @@ impl Coordinator {
         self.begin(kind, folder)
     }
 
+    /// Gives every further checkpoint a greater number than this one: for tasks that are restored from a savepoint, or from a checkpoint of
+    /// another job, whose number may be that of none here. Sinks name transactions after checkpoints, in their order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if no number is greater.
+    pub fn number_behind(&self, checkpoint: CheckpointId) -> Result<()> {
+        let next = checkpoint.0.checked_add(1).filter(|next| *next < u64::MAX).ok_or_else(|| {
+            Error::invalid("number checkpoints", "no checkpoint could follow it").with_object(checkpoint)
+        })?;
+        let mut state = self.state.lock();
+        state.next_id = state.next_id.max(next);
+        Ok(())
+    }
+
     /// Begins a savepoint at `path` on the same store, outside any job's folder.
     ///
     /// # Errors

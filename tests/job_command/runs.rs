@@ -87,7 +87,7 @@ async fn a_job_stops_with_a_savepoint_and_goes_on_from_it_and_its_history_goes_o
     let stopped = json(&settings, &["job", "stop", "--savepoint", "savepoints/b"]);
     assert_eq!(stopped["savepoint"], "savepoints/b");
     assert!(ended(&mut first).await);
-    assert_eq!(json(&settings, &["job", "list"])["jobs"][0]["state"], "not running");
+    assert_eq!(json(&settings, &["job", "list"])["jobs"][0]["state"], "not running: finished");
 
     let mut second = run(&settings, &["--workers", "3", "--from", "savepoints/b"]);
     let after = moves_on(&settings, newest(&before)).await;

@@ -134,3 +134,25 @@ async fn a_worker_that_dies_behind_the_last_savepoint_keeps_no_job_from_stopping
     assert_eq!(job.ends().await, Ending::Finished);
     assert_exact(&settings.outputs(), settings.end);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_goes_on_from_the_savepoint_of_another_job_under_greater_numbers_and_loses_no_output() {
+    let folder = Turn::come().await;
+    let settings = Settings::new(folder.path(), 20_000, 2_000);
+    let job = Job::start(&settings).await;
+    for _ in 0..4 {
+        job.moves_on().await;
+    }
+    job.manager.stop(Some(StorePath::new("kept/a").unwrap())).await.unwrap();
+    job.ended().await;
+    let last = job.newest().unwrap();
+    // As for a job that has had no checkpoint yet.
+    std::fs::remove_dir_all(settings.root.join("store/job-count")).unwrap();
+    let further = Settings { start_from: "kept/a".to_owned(), ..settings.clone() };
+    let job = Job::start(&further).await;
+    job.moves_on().await;
+    assert!(job.newest().unwrap().checkpoint > last.checkpoint, "{:?}", job.newest());
+    signal(job.process(0), "KILL");
+    assert_eq!(job.ends().await, Ending::Finished);
+    assert_exact(&settings.outputs(), settings.end);
+}

@@ -193,7 +193,7 @@ async fn a_job_fails_with_its_workload_when_the_strategy_allows_no_restart() {
     let counted = attempts.clone();
     let tasks = Arc::new(Tasks::new(&counting, move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
-        does(|_, _, _| async { Err(Error::invalid("divide", "by zero")) })
+        does(|_, _, _| async { Err(Error::new(ErrorKind::Io, "divide", "by zero")) })
     }));
     let mut options = options(1);
     options.run.restart = RestartStrategy::FixedDelay { attempts: 2, delay: ms(10) };
@@ -201,6 +201,21 @@ async fn a_job_fails_with_its_workload_when_the_strategy_allows_no_restart() {
     let Ending::Failed(why) = job.manager.ended().await else { panic!("it did not fail") };
     assert_eq!(why, "worker 0: divide: by zero");
     assert_eq!(attempts.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workload_whose_options_are_wrong_is_not_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let counting = counting(folder.path(), 1);
+    let attempts = Arc::new(AtomicU32::new(0));
+    let counted = attempts.clone();
+    let tasks = Arc::new(Tasks::new(&counting, move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        does(|_, _, _| async { Err(Error::invalid("divide", "by zero")) })
+    }));
+    let job = Job::start(folder, counting, tasks, options(1)).await;
+    let Ending::Failed(why) = job.manager.ended().await else { panic!("it did not fail") };
+    assert_eq!((why.as_str(), attempts.load(Ordering::Relaxed)), ("worker 0: divide: by zero", 1));
 }
 
 /// Works for `time` on its thread, with a step every so often, and awaits nothing.

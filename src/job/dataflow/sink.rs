@@ -98,6 +98,9 @@ pub trait Committer: Send + 'static {
 
 /// Ends a stream in a committer. Whatever the restored `task` holds is committed first.
 ///
+/// Checkpoints of the run must have greater numbers than `newest`; behind a savepoint, or a checkpoint of another job, say so to the
+/// coordinator ([`Coordinator::number_behind`](crate::coordinator::Coordinator::number_behind)).
+///
 /// `newest`: the newest checkpoint that was complete when the run began, `None` if none was. Mostly the task was restored from that; after a
 /// damaged one it was restored from an older one, and takes names behind all that may have been committed.
 ///
@@ -248,9 +251,16 @@ impl<C: Committer, B: CheckpointedTask + 'static> Stage for Sinking<C, B> {
         self.task.put(self.state, &row, &value)
     }
 
-    fn frozen(&mut self, checkpoint: CheckpointId) {
+    fn frozen(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        if checkpoint <= self.after {
+            // Its transactions would be named as others are, or before them: lost, or committed too early.
+            let message = format!("checkpoint {checkpoint} is not behind checkpoint {}, which came before", self.after);
+            return Err(Error::invalid("freeze a sink", message)
+                .with_advice("let the coordinator number behind what was restored: `Coordinator::number_behind`"));
+        }
         self.after = checkpoint;
         self.written.clear();
+        Ok(())
     }
 
     fn completed(&mut self, checkpoint: CheckpointId) -> Result<()> {

@@ -71,7 +71,9 @@ pub(super) trait Stage: 'static {
     }
 
     /// The state was frozen for a checkpoint.
-    fn frozen(&mut self, _checkpoint: CheckpointId) {}
+    fn frozen(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+        Ok(())
+    }
 
     /// A checkpoint is complete for which this run has frozen the state.
     fn completed(&mut self, _checkpoint: CheckpointId) -> Result<()> {
@@ -204,7 +206,7 @@ impl<S: Stage> Running<S> {
             held.downgrade(&epoch);
             self.run(held, output)?;
             if let Some(trigger) = trigger {
-                self.freeze(trigger);
+                self.freeze(trigger)?;
             }
             held.downgrade(&epoch.saturating_add(1));
         }
@@ -299,15 +301,16 @@ impl<S: Stage> Running<S> {
     }
 
     /// The part of this subtask in the checkpoint that the epoch just worked off ends with.
-    fn freeze(&mut self, trigger: Trigger) {
+    fn freeze(&mut self, trigger: Trigger) -> Result<()> {
         let snapshotter = self.stage.task().snapshotter().clone();
         match self.stage.freezing().and_then(|()| self.stage.task().freeze(&trigger)) {
             Ok(frozen) => {
                 self.frozen.insert(trigger.checkpoint);
-                self.stage.frozen(trigger.checkpoint);
+                self.stage.frozen(trigger.checkpoint)?;
                 self.control.upload(snapshotter, trigger, frozen);
             }
             Err(error) => self.control.decline(trigger.checkpoint, snapshotter.subtask(), &error),
         }
+        Ok(())
     }
 }

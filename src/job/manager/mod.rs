@@ -79,8 +79,8 @@ pub struct Manager {
     outcomes: Arc<Outcomes>,
     history: Arc<History>,
     started_at_unix_ms: u64,
-    /// The checkpoint of its own that it is started with, and must not have gone on from.
-    goes_on_from: Option<CheckpointId>,
+    /// What its first workers restore, if that was named.
+    begins_with: Option<restore::Named>,
     /// What the newest generation has restored.
     restored: Mutex<Option<StorePath>>,
     /// The bytes that each complete checkpoint needs, as far as they were counted.
@@ -117,7 +117,7 @@ impl Manager {
         mut listeners: Vec<Arc<dyn CheckpointListener>>,
     ) -> Result<Arc<Self>> {
         plan::check_operators(&options.operators)?;
-        let goes_on_from = restore::check_start(&store, &job, &options.start_from).await?;
+        let begins_with = restore::check_start(&store, &job, &options.start_from).await?;
         let (run, actions) = JobRun::start(options.run, options.workers, env.clock.monotonic())?;
         let descriptions = options.operators.iter().map(|operator| operator.description(options.workers)).collect();
         let desk = Arc::new(Desk::new(env.clone(), run, actions));
@@ -135,6 +135,9 @@ impl Manager {
         }));
         let coordinator =
             Coordinator::start(store, job, descriptions, env.clone(), options.coordinator.clone(), listeners).await?;
+        if let Some(named) = begins_with {
+            coordinator.number_behind(named.checkpoint)?;
+        }
         let chronicle = Chronicle::open(&coordinator, &history, &env).await;
         history.event("claimed", 0, &format!("by {}", options.coordinator.holder));
         let manager = Arc::new(Self {
@@ -144,7 +147,7 @@ impl Manager {
             outcomes,
             history,
             started_at_unix_ms: env.clock.unix_time_ms(),
-            goes_on_from,
+            begins_with,
             restored: Mutex::default(),
             sizes: Mutex::default(),
             stop: Mutex::default(),

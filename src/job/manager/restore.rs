@@ -53,8 +53,8 @@ impl Manager {
             && !newest_is_own
         {
             // Whoever had the job may have gone on until it was claimed.
-            if let Some(own) = self.goes_on_from {
-                check_not_passed(folder, own, &view)?;
+            if let Some(named) = self.begins_with.filter(|named| named.must_be_newest) {
+                check_not_passed(folder, named.checkpoint, &view)?;
             }
             return match damaged.contains(folder) {
                 // Older checkpoints of the job are not what was asked for.
@@ -80,12 +80,21 @@ impl Manager {
     }
 }
 
-/// Whether a job may begin as it is to, before anything is claimed for it. Returns the checkpoint that it must not have gone on from.
+/// What a job begins with that is named to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Named {
+    /// The number of the checkpoint.
+    pub(super) checkpoint: CheckpointId,
+    /// It is the job's own, and the job must not have gone on from it.
+    pub(super) must_be_newest: bool,
+}
+
+/// Whether a job may begin as it is to, before anything is claimed for it. Returns what it begins with, if that is named.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if nothing lies there; [`ErrorKind::InvalidInput`] if the job has gone on from it; as [`read_checkpoint`] and
 /// [`JobView::read`].
-pub(super) async fn check_start(store: &StoreRef, job: &JobId, start_from: &StartFrom) -> Result<Option<CheckpointId>> {
+pub(super) async fn check_start(store: &StoreRef, job: &JobId, start_from: &StartFrom) -> Result<Option<Named>> {
     let (StartFrom::Folder(folder) | StartFrom::Rewind(folder)) = start_from else { return Ok(None) };
     let found = read_checkpoint(store.clone(), Some(folder.clone())).await.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::new(ErrorKind::NotFound, OPERATION, "there is no checkpoint or savepoint")
@@ -93,13 +102,13 @@ pub(super) async fn check_start(store: &StoreRef, job: &JobId, start_from: &Star
             .with_advice("name the folder that has a `_metadata`, relative to the store"),
         _ => error,
     })?;
-    if matches!(start_from, StartFrom::Rewind(_)) || found.metadata.job != *job {
-        return Ok(None);
+    let must_be_newest = matches!(start_from, StartFrom::Folder(_)) && found.metadata.job == *job;
+    let checkpoint = found.metadata.checkpoint;
+    if must_be_newest {
+        let view = JobView::read(&**store, &JobLayout::new(job.clone())?).await?;
+        check_not_passed(folder, checkpoint, &view)?;
     }
-    let view = JobView::read(&**store, &JobLayout::new(job.clone())?).await?;
-    let own = found.metadata.checkpoint;
-    check_not_passed(folder, own, &view)?;
-    Ok(Some(own))
+    Ok(Some(Named { checkpoint, must_be_newest }))
 }
 
 /// Whether a job has not gone on from its checkpoint `own`, in `folder`.
