@@ -140,18 +140,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_worker_s_command_has_started_ends_with_it_though_it_is_stopped() {
-        ends_with_all_it_has_started("wait", true).await;
+        ends_with_all_it_has_started("kill -STOP $!", "wait", true).await;
     }
 
     #[tokio::test]
     async fn what_a_worker_s_command_has_started_does_not_outlive_it() {
-        ends_with_all_it_has_started("exit 1", false).await;
+        ends_with_all_it_has_started("true", "exit 1", false).await;
     }
 
-    async fn ends_with_all_it_has_started(then: &str, is_told_to: bool) {
+    async fn ends_with_all_it_has_started(first: &str, then: &str, is_told_to: bool) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("child");
-        let script = format!("sleep 1000 & kill -STOP $!; echo $! > {}.new; mv {0}.new {0}; {then}", file.display());
+        let script = format!("sleep 1000 & {first}; echo $! > {}.new; mv {0}.new {0}; {then}", file.display());
         let launcher = ProcessLauncher::new(move |_| {
             let mut command = Command::new("sh");
             command.args(["-c", &script]);

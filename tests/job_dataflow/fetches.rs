@@ -128,7 +128,8 @@ async fn what_an_earlier_run_left_on_the_machine_is_linked_and_not_fetched() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_store_has_lost_and_workers_have_still_is_stored_anew() {
     let folder = Turn::come().await;
-    let settings = Settings { is_rocksdb: true, ..Settings::new(folder.path(), 20_000, 1_000) };
+    // Seldom: compactions of what was restored would soon take the place of what is lost.
+    let settings = Settings { is_rocksdb: true, interval_ms: 6_000, ..Settings::new(folder.path(), 20_000, 1_000) };
     let job = Job::start(&settings).await;
     // No more: RocksDB would compact what was there away, here, too.
     job.moves_on().await;

@@ -60,6 +60,8 @@ pub struct Settings {
     /// Of each split, a second.
     pub per_second: u64,
     pub is_rocksdb: bool,
+    /// Between two checkpoints; 0: 100 ms, or 300.
+    pub interval_ms: u64,
     pub workers: u32,
     pub heartbeat_timeout_ms: u64,
     /// A folder of the store; empty: the newest checkpoint.
@@ -75,6 +77,7 @@ impl Settings {
             end,
             per_second,
             is_rocksdb: false,
+            interval_ms: 0,
             workers: 2,
             heartbeat_timeout_ms: NEVER.as_millis() as u64,
             start_from: String::new(),
@@ -119,7 +122,11 @@ impl Settings {
                 startup_timeout: NEVER,
             },
             coordinator: CoordinatorOptions {
-                interval: Some(ms(if self.is_rocksdb { 300 } else { 100 })),
+                interval: Some(ms(match self.interval_ms {
+                    0 if self.is_rocksdb => 300,
+                    0 => 100,
+                    interval_ms => interval_ms,
+                })),
                 tolerable_failures: 1_000,
                 retention: RetentionPolicy { last: 10, ..RetentionPolicy::default() },
                 ..CoordinatorOptions::default()

@@ -14,7 +14,7 @@ use crate::transfer::{NoProgress, TransferLimits};
 /// The pause between two looks for what commands ask. They wait for 30 s before they take the job over.
 const REQUESTS_PAUSE: Duration = Duration::from_secs(5);
 /// The pause between two looks for what is to be done.
-const UPKEEP_PAUSE: Duration = Duration::from_secs(5);
+const UPKEEP_PAUSE: Duration = Duration::from_secs(2);
 /// Between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
