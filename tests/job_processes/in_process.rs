@@ -185,37 +185,34 @@ async fn a_worker_without_the_cookie_and_a_second_one_of_a_number_are_refused() 
     job.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_fails_with_its_workload_when_the_strategy_allows_no_restart() {
+/// A job whose only worker fails with this at once, each time. Returns what the job failed with, and how often it was started.
+async fn fails_with(error: fn() -> Error, restart: RestartStrategy) -> (String, u32) {
     let folder = tempfile::tempdir().unwrap();
     let counting = counting(folder.path(), 1);
     let attempts = Arc::new(AtomicU32::new(0));
     let counted = attempts.clone();
     let tasks = Arc::new(Tasks::new(&counting, move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
-        does(|_, _, _| async { Err(Error::new(ErrorKind::Io, "divide", "by zero")) })
+        does(move |_, _, _| async move { Err(error()) })
     }));
     let mut options = options(1);
-    options.run.restart = RestartStrategy::FixedDelay { attempts: 2, delay: ms(10) };
+    options.run.restart = restart;
     let job = Job::start(folder, counting, tasks, options).await;
     let Ending::Failed(why) = job.manager.ended().await else { panic!("it did not fail") };
-    assert_eq!(why, "worker 0: divide: by zero");
-    assert_eq!(attempts.load(Ordering::Relaxed), 3);
+    (why, attempts.load(Ordering::Relaxed))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_fails_with_its_workload_when_the_strategy_allows_no_restart() {
+    let twice = RestartStrategy::FixedDelay { attempts: 2, delay: ms(10) };
+    let failed = fails_with(|| Error::new(ErrorKind::Io, "divide", "by zero"), twice).await;
+    assert_eq!(failed, ("worker 0: divide: by zero".to_owned(), 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_workload_whose_options_are_wrong_is_not_started_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let counting = counting(folder.path(), 1);
-    let attempts = Arc::new(AtomicU32::new(0));
-    let counted = attempts.clone();
-    let tasks = Arc::new(Tasks::new(&counting, move |_| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        does(|_, _, _| async { Err(Error::invalid("divide", "by zero")) })
-    }));
-    let job = Job::start(folder, counting, tasks, options(1)).await;
-    let Ending::Failed(why) = job.manager.ended().await else { panic!("it did not fail") };
-    assert_eq!((why.as_str(), attempts.load(Ordering::Relaxed)), ("worker 0: divide: by zero", 1));
+    let failed = fails_with(|| Error::invalid("divide", "by zero"), options(1).run.restart).await;
+    assert_eq!(failed, ("worker 0: divide: by zero".to_owned(), 1));
 }
 
 /// Works for `time` on its thread, with a step every so often, and awaits nothing.
