@@ -313,8 +313,8 @@ impl Desk {
         std::mem::take(&mut self.state.lock().missed)
     }
 
-    /// It is damaged, as was found out.
-    pub(super) fn is_damaged(&self, folder: StorePath) {
+    /// What is in this folder is damaged, as was found out.
+    pub(super) fn note_damage(&self, folder: StorePath) {
         self.state.lock().damaged.insert(folder);
     }
 

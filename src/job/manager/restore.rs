@@ -17,7 +17,7 @@ impl Manager {
     pub(super) async fn settle_suspicions(&self) {
         for folder in self.desk.take_missed() {
             match self.misses_something(&folder).await {
-                Ok(true) => self.desk.is_damaged(folder),
+                Ok(true) => self.desk.note_damage(folder),
                 Ok(false) => tracing::warn!(%folder, "a worker misses what is there: look at its way to the store"),
                 Err(error) => tracing::warn!(%folder, %error, "whether what a worker misses is there is not known"),
             }
