@@ -37,6 +37,8 @@ hdfs_properties() { # KEY=VALUE...
 # The site files, for the servers and for clients (HADOOP_CONF_DIR). A DataNode is known by the name
 # 127.0.0.2, too: nothing listens there, so that a test can put a proxy between it and a client that goes
 # by names (dfs.client.use.datanode.hostname).
+# A NameNode sets a whole block aside for each file being written, and for minutes after one was given up: small
+# blocks, or the tests want many GiB free (and no file of theirs has two blocks).
 hdfs_site() {
   local replication=$((hdfs_datanodes < 2 ? hdfs_datanodes : 2))
   hdfs_properties "fs.defaultFS=hdfs://127.0.0.1:$hdfs_port" hadoop.security.authentication=simple \
@@ -56,6 +58,7 @@ hdfs_site() {
     dfs.datanode.du.reserved=0 \
     dfs.namenode.resource.du.reserved=1048576 \
     dfs.namenode.fs-limits.min-block-size=65536 \
+    dfs.blocksize=4194304 \
     dfs.namenode.avoid.read.stale.datanode=true \
     dfs.namenode.avoid.write.stale.datanode=true \
     dfs.namenode.stale.datanode.interval=3000 >"$run/conf/hdfs-site.xml"
