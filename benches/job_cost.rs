@@ -1,7 +1,7 @@
 //! What checkpoints cost a dataflow: the time that NEXMark queries take over the same events, with a checkpoint a second and with none
 //! but the last, in turns.
 //!
-//! `cargo bench --features rocksdb,timely --bench job_cost`
+//! `cargo bench --features rocksdb,timely --bench job_cost`; behind `--` a query and a backend, such as `q5 heap`, to run those only.
 
 use std::time::{Duration, Instant};
 
@@ -100,14 +100,26 @@ fn compare<Q: Query>(backend: Backend, size: &Size) {
     );
 }
 
+fn compare_if<Q: Query>(backend: Backend, size: &Size, is_wanted: impl Fn(&str, Backend) -> bool) {
+    if is_wanted(Q::NAME, backend) {
+        compare::<Q>(backend, size);
+    }
+}
+
 fn main() {
     let size = match std::env::var_os("ICECORE_BENCH_QUICK") {
         Some(_) => Size { seconds: 3.0, rounds: 1 },
         None => Size { seconds: 12.0, rounds: 5 },
     };
+    // Cargo adds a flag of its own.
+    let named: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let is_wanted = |query: &str, backend: Backend| {
+        let backend = format!("{backend:?}").to_lowercase();
+        named.iter().all(|word| [query, backend.as_str()].contains(&word.to_lowercase().as_str()))
+    };
     for backend in [Backend::Heap, Backend::RocksDb] {
-        compare::<Q5>(backend, &size);
-        compare::<Q8>(backend, &size);
-        compare::<Q20>(backend, &size);
+        compare_if::<Q5>(backend, &size, is_wanted);
+        compare_if::<Q8>(backend, &size, is_wanted);
+        compare_if::<Q20>(backend, &size, is_wanted);
     }
 }

@@ -45,7 +45,8 @@ impl Signals {
             for signal in signals.forever() {
                 let number = u8::try_from(signal).unwrap_or(0);
                 if *sender.borrow() != 0 {
-                    std::process::exit(i32::from(exit::SIGNAL_BASE + number));
+                    // Without destructors: others are at work still, and use what those would take away.
+                    signal_hook::low_level::exit(i32::from(exit::SIGNAL_BASE + number));
                 }
                 if sender.send(number).is_err() {
                     return;

@@ -297,15 +297,16 @@ impl JobRun {
         now: Duration,
         randomness: &dyn Randomness,
     ) -> Vec<Action> {
-        // The end of one that finished is no failure.
-        if generation != self.generation
-            || !self.is_alive()
-            || self.finished.contains(&worker)
-            || worker >= self.workers
-        {
-            return Vec::new();
+        match self.can_fail(worker, generation) {
+            true => self.fail(format!("worker {worker}: {why}"), now, randomness),
+            false => Vec::new(),
         }
-        self.fail(format!("worker {worker}: {why}"), now, randomness)
+    }
+
+    /// Whether it counts that a worker failed. The end of one that finished is no failure.
+    fn can_fail(&self, worker: u32, generation: u64) -> bool {
+        let is_current = generation == self.generation && self.is_alive() && worker < self.workers;
+        is_current && !self.finished.contains(&worker)
     }
 
     /// A worker said that it cannot go on, and that no further start could: the job is over, whatever the restart strategy says.
@@ -319,7 +320,7 @@ impl JobRun {
         now: Duration,
         randomness: &dyn Randomness,
     ) -> Vec<Action> {
-        if generation != self.generation || !self.is_alive() || worker >= self.workers {
+        if !self.can_fail(worker, generation) {
             return Vec::new();
         }
         if self.recovery.resumed.is_some() {

@@ -9,12 +9,12 @@
 //! its chunk (8 bytes, little-endian) and the chunk (`docs/format-heap-chunk.md`).
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read};
+#[cfg(feature = "rocksdb")]
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::chunk_files;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::layout::{FileKind, key_group_folder};
@@ -33,8 +33,6 @@ pub const FULL_MANIFEST_NAME: &str = "MANIFEST";
 /// The rows of one key group, where RocksDB is not compiled in.
 pub const FULL_STATE_NAME: &str = "0.state";
 
-/// Bytes of the length before each chunk of a `0.state`.
-const CHUNK_LENGTH_BYTES: usize = 8;
 /// Called with a state's name, a row's key and its value.
 pub(super) type FullRowVisitor<'a> = dyn FnMut(&str, &[u8], &[u8]) -> Result<()> + 'a;
 
@@ -66,16 +64,7 @@ fn prepare_chunks(snapshot: &Arc<HeapSnapshot>) -> Result<Vec<LocalFile>> {
         names.sort();
         let snapshot = snapshot.clone();
         // Made when it is sent, so that not all groups are in memory twice at once.
-        let make = move || {
-            let mut bytes = Vec::new();
-            for name in &names {
-                let mut chunk = Vec::new();
-                snapshot.write_chunk(name, &mut chunk)?;
-                bytes.extend_from_slice(&(chunk.len() as u64).to_le_bytes());
-                bytes.extend_from_slice(&chunk);
-            }
-            Ok(Bytes::from(bytes))
-        };
+        let make = move || chunk_files::join(&snapshot, &names);
         files.push(LocalFile {
             local_name: StorePath::new(format!("{}/{FULL_STATE_NAME}", key_group_folder(group)))?,
             kind: FileKind::HeapChunk,
@@ -89,30 +78,10 @@ fn prepare_chunks(snapshot: &Arc<HeapSnapshot>) -> Result<Vec<LocalFile>> {
     Ok(files)
 }
 
-/// Takes a `0.state` apart: hands each of its chunks to `add`, which must read it to its end.
-pub(super) fn split_chunks(content: impl Read, add: &mut dyn FnMut(&mut dyn Read) -> Result<()>) -> Result<()> {
-    let corrupt = |message: &str| Error::new(ErrorKind::Corrupt, "read a key group's state", message);
-    let mut content = BufReader::new(content);
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => corrupt("it ends in the middle of a length"),
-        _ => Error::io("read a key group's state", "the file", error),
-    };
-    while !content.fill_buf().map_err(failed)?.is_empty() {
-        let mut length = [0; CHUNK_LENGTH_BYTES];
-        content.read_exact(&mut length).map_err(failed)?;
-        let mut chunk = content.by_ref().take(u64::from_le_bytes(length));
-        add(&mut chunk)?;
-        if chunk.limit() > 0 {
-            return Err(corrupt("a chunk is shorter than its length says"));
-        }
-    }
-    Ok(())
-}
-
 /// Visits every row of a `0.state`. They are verified only once this has returned.
 #[cfg(feature = "rocksdb")]
 pub(super) fn read_chunks(content: impl Read, visit: &mut FullRowVisitor<'_>) -> Result<()> {
-    split_chunks(content, &mut |chunk| {
+    chunk_files::split(content, &mut |chunk| {
         let mut reader = ChunkReader::open(chunk)?;
         let state = reader.name().state.clone();
         let (mut key, mut value) = (Vec::new(), Vec::new());
@@ -203,7 +172,7 @@ mod tests {
         Arc::new(backend.snapshot())
     }
 
-    fn bytes_of(file: &LocalFile) -> Bytes {
+    fn bytes_of(file: &LocalFile) -> bytes::Bytes {
         match &file.source {
             FileSource::Made(make) => make().unwrap(),
             FileSource::Path { .. } => panic!("it is made on demand"),
@@ -213,7 +182,7 @@ mod tests {
     fn restored(content: &[u8]) -> Result<usize> {
         let mut restore = HeapRestore::new(max(), max().all_groups(), &[schema("a"), schema("b")]).unwrap();
         let mut chunks = 0;
-        split_chunks(content, &mut |chunk| {
+        chunk_files::split(content, &mut |chunk| {
             chunks += 1;
             restore.add_chunk(chunk).map(drop)
         })?;
@@ -227,21 +196,6 @@ mod tests {
         assert_eq!(names, ["keygroup-3/0.state", "keygroup-7/0.state"]);
         assert_eq!(restored(&bytes_of(&files[0])).unwrap(), 2);
         assert_eq!(restored(&bytes_of(&files[1])).unwrap(), 1);
-    }
-
-    #[test]
-    fn a_group_s_file_that_is_cut_anywhere_or_lies_about_a_length_is_refused() {
-        let sound = bytes_of(&prepare_chunks(&snapshot()).unwrap()[0]);
-        let first_chunk_ends = CHUNK_LENGTH_BYTES + u64::from_le_bytes(sound[..8].try_into().unwrap()) as usize;
-        for length in (1..sound.len()).filter(|length| *length != first_chunk_ends) {
-            assert_eq!(restored(&sound[..length]).unwrap_err().kind(), ErrorKind::Corrupt, "{length} bytes");
-        }
-        for change in [1, u64::MAX] {
-            let mut lying = sound.to_vec();
-            let length = u64::from_le_bytes(lying[..8].try_into().unwrap()).wrapping_add(change);
-            lying[..8].copy_from_slice(&length.to_le_bytes());
-            assert_eq!(restored(&lying).unwrap_err().kind(), ErrorKind::Corrupt, "a length changed by {change}");
-        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Keyed state in memory, with its checkpoints.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::sync::Arc;
@@ -8,18 +8,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::chunk_files;
 use super::full::{self, FULL_MANIFEST_NAME, FULL_STATE_NAME, FULL_TABLE_NAME};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
-use crate::layout::{CheckpointFolder, CheckpointId, FileKind};
+use crate::layout::{CheckpointFolder, CheckpointId};
 use crate::metadata::{Backend, CheckpointKind, FileEntry};
 use crate::restore::{Checkpoint, FetchOptions, RestorePlan, fetch_files, fetch_to_memory};
-use crate::snapshot::{
-    FileSource, Hold, Known, LocalFile, LocalSnapshot, MAX_REMEMBERED_CHECKPOINTS, Placing, Prepare, Snapshotter,
-    Trigger,
-};
-use crate::state::heap::{ChunkName, Generation, HeapBackend, HeapRestore, HeapSnapshot};
+use crate::snapshot::{Hold, LocalSnapshot, MAX_REMEMBERED_CHECKPOINTS, Prepare, Snapshotter, Trigger};
+use crate::state::heap::{Generation, HeapBackend, HeapRestore};
 use crate::state::{KeyedBackend, delegate_keyed_backend};
 use crate::store::StorePath;
 
@@ -110,7 +108,7 @@ impl HeapTask {
             while self.generations.len() > MAX_REMEMBERED_CHECKPOINTS {
                 self.generations.pop_first();
             }
-            Prepare::new(move || chunks(&snapshot, base))
+            Prepare::new(move || chunk_files::incremental(&snapshot, base))
         } else {
             let folder = Arc::new(full::folder()?);
             hold = Some(Hold::new(folder.clone()));
@@ -144,37 +142,6 @@ impl HeapTask {
 
 impl KeyedBackend for HeapTask {
     delegate_keyed_backend!(self => self.backend);
-}
-
-/// One file a chunk; those unchanged since the base are not even serialised.
-fn chunks(snapshot: &Arc<HeapSnapshot>, base: Option<(CheckpointFolder, Generation)>) -> Result<Vec<LocalFile>> {
-    let changed: Option<HashSet<ChunkName>> =
-        base.map(|(_, generation)| snapshot.changed_since(generation).into_iter().map(|change| change.name).collect());
-    let mut files = Vec::new();
-    for name in snapshot.chunks() {
-        let known = match (&changed, base) {
-            (Some(changed), Some((base, _))) if !changed.contains(&name) => Known::UnchangedSince(base),
-            _ => Known::No,
-        };
-        let local_name = StorePath::new(name.to_string())?;
-        let key_groups = KeyGroupRange::new(name.key_group, name.key_group);
-        let snapshot = snapshot.clone();
-        let make = move || {
-            let mut bytes = Vec::new();
-            snapshot.write_chunk(&name, &mut bytes)?;
-            Ok(Bytes::from(bytes))
-        };
-        files.push(LocalFile {
-            local_name,
-            kind: FileKind::HeapChunk,
-            source: FileSource::Made(Arc::new(make)),
-            placing: Placing::Shared,
-            known,
-            key_groups,
-            table: None,
-        });
-    }
-    Ok(files)
 }
 
 /// Takes in one earlier subtask's files: several are fetched at once, and taken in one by one.
@@ -244,16 +211,19 @@ async fn fetch_chunk(file: &FileEntry, checkpoint: &Checkpoint, env: &Env, optio
 }
 
 fn add_chunks(restore: &mut HeapRestore, content: impl Read, file: &FileEntry) -> Result<()> {
-    let mut add = |chunk: &mut dyn Read| match restore.add_chunk(chunk)? {
+    let is_pack = chunk_files::is_pack(file.local_name.file_name());
+    let mut add = |chunk: &mut dyn Read| match restore.add_chunk(&mut *chunk)? {
         Some(_) => Ok(()),
+        // Its neighbours in the pack are.
+        None if is_pack => chunk_files::skip(chunk),
         None => {
             let message = "it is of a key group that was not asked for";
             Err(Error::new(ErrorKind::Corrupt, RESTORE, message))
         }
     };
-    // A subtask's chunk is a file; a key group's file of a full checkpoint holds one a state.
-    if file.local_name.file_name() == FULL_STATE_NAME {
-        full::split_chunks(content, &mut add)
+    // A key group's file of a full checkpoint holds one a state.
+    if is_pack || file.local_name.file_name() == FULL_STATE_NAME {
+        chunk_files::split(content, &mut add)
     } else {
         add(&mut { content })
     }

@@ -17,6 +17,7 @@ use crate::layout::CheckpointId;
 use crate::snapshot::{LocalSnapshot, Snapshotter, Trigger};
 use crate::state::KeyedBackend;
 
+mod chunk_files;
 mod folder;
 mod full;
 mod heap;

@@ -118,3 +118,13 @@ async fn workers_that_become_more_and_fewer_count_every_record_once() {
     job.is_exact(1).await;
     job.end().await;
 }
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_worker_that_leaves_while_databases_are_opened_ends_with_its_code_and_by_no_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..5 {
+        let status = end_of_one_that_leaves_while_databases_open(folder.path());
+        assert_eq!(status.code(), Some(LEFT_EXIT_CODE), "{status}");
+    }
+}

@@ -12,3 +12,10 @@ mod workload;
 fn child_that_is_a_worker() {
     support::be_a_worker();
 }
+
+#[cfg(feature = "rocksdb")]
+#[test]
+#[ignore = "run by a test of `killed`, in processes of its own"]
+fn child_that_leaves_while_databases_open() {
+    support::leave_while_databases_open();
+}

@@ -271,6 +271,43 @@ pub fn be_a_worker() {
     });
 }
 
+/// A worker whose manager cannot be reached, and that opens databases on threads of its own meanwhile.
+#[cfg(feature = "rocksdb")]
+pub fn leave_while_databases_open() {
+    use icecore::state::rocksdb::{RocksDbBackend, RocksDbOptions};
+    let Some(order) = LaunchOrder::of_this_process().unwrap() else { return };
+    let folder = std::path::PathBuf::from(std::env::var_os(CHILD_VARIABLE).unwrap());
+    for thread in 0..4 {
+        let folder = folder.clone();
+        std::thread::spawn(move || {
+            for number in 0_u64.. {
+                let path = folder.join(format!("{}-{thread}-{number}", std::process::id()));
+                let groups = crate::workload::groups();
+                drop(RocksDbBackend::create(&path, groups, groups.all_groups(), RocksDbOptions::default()));
+                std::fs::remove_dir_all(&path).ok();
+            }
+        });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let counting = counting(&folder, 1);
+        let (store, env) = (counting.store.clone(), counting.env.clone());
+        let options = WorkerOptions { leaving: Leaving::ExitProcess, ..WorkerOptions::default() };
+        worker::run(order, options, store, env, Box::new(counting)).await.unwrap();
+    });
+}
+
+/// How such a worker's process ends.
+#[cfg(feature = "rocksdb")]
+pub fn end_of_one_that_leaves_while_databases_open(folder: &Path) -> std::process::ExitStatus {
+    // Nothing listens there; it leaves after 500 ms.
+    let order = "127.0.0.1:1 1 0 00112233445566778899aabbccddeeff 100 500";
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child_that_leaves_while_databases_open", "--ignored", "--nocapture"]);
+    command.env(CHILD_VARIABLE, folder).env(icecore::job::ORDER_VARIABLE, order);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap()
+}
+
 pub fn signal(process: u32, name: &str) {
     assert!(Command::new("kill").args([format!("-{name}"), process.to_string()]).status().unwrap().success());
 }

@@ -4,16 +4,16 @@ use serde::Serialize;
 
 use super::ManagerArgs;
 use super::list::ending_of;
+use super::tenure::Tenure;
 use crate::cli::output::{Done, one_line};
-use crate::cli::owner::read_claim;
 use crate::cli::place::{Job, Place};
 use crate::cli::progress::Spinner;
 use crate::cli::text::{count, time};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::http::{JobClient, Taken, address_of_holder};
+use crate::job::http::{JobClient, Taken};
 use crate::job::manager::last_event;
 use crate::job::report::JobReport;
-use crate::ownership::Epochs;
+use crate::store::StorePath;
 
 #[derive(Debug, Serialize)]
 struct TakenNode {
@@ -41,55 +41,55 @@ struct EndedNode {
     held: Vec<u64>,
 }
 
-/// The job, and its manager as its claim on the store names it.
+/// The job, its manager as its claim on the store names it, and how the job is. Makes sure that the manager is this job's: the claim may
+/// be an old one, and the port somebody else's by now.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if nobody runs it, or if who does serves no such port.
-async fn manager(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient)> {
-    let job = place.job().await?;
-    if let Some(address) = args.manager {
-        return Ok((job, JobClient::new(address, place.env.clone())));
-    }
-    let nobody = |message: &str| {
-        Error::new(ErrorKind::NotFound, "find the job's manager", message)
-            .with_object(format!("job {}", job.layout.job()))
-    };
-    let Some(owner) = Epochs::list(&*job.store, &job.layout).await?.living_owner() else {
-        let last = last_event(&job.store, &job.layout).await.ok().flatten();
-        let ended = last.as_ref().and_then(|last| Some((ending_of(last)?, last)));
-        let message = match ended {
-            Some(("failed", last)) => format!("nobody runs the job: at {} UTC it {}", time(last.at_unix_ms), last.text),
-            Some((ending, last)) => format!("nobody runs the job: at {} UTC it was {ending}", time(last.at_unix_ms)),
-            None => "nobody runs the job".to_owned(),
-        };
-        return Err(nobody(&one_line(&message)).with_advice("`icecore job run` runs it"));
-    };
-    let claim = read_claim(&job, owner).await?;
-    let address = address_of_holder(&claim.holder).ok_or_else(|| {
-        nobody(&format!("it is held by {}, which says no address", claim.holder))
-            .with_advice("give --manager HOST:PORT, if it serves one")
-    })?;
-    Ok((job, JobClient::new(address, place.env.clone())))
-}
-
-/// The job, its manager, and how the job is. Makes sure that the manager is this job's: the claim may be an old one, and the port
-/// somebody else's by now.
+/// [`ErrorKind::NotFound`] if nobody runs it, or if who does serves no such port; [`ErrorKind::InvalidInput`] if another job's manager is
+/// there; as [`JobClient::report`].
 pub(super) async fn checked(place: &Place, args: ManagerArgs) -> Result<(Job, JobClient, JobReport)> {
-    let (job, client) = manager(place, args).await?;
+    let job = place.job().await?;
+    let tenure = Tenure::of(&job).await?;
+    let address = match (args.manager, &tenure) {
+        (Some(address), _) => address,
+        (None, Some(Tenure { address: Some(address), .. })) => *address,
+        (None, Some(Tenure { holder, .. })) => {
+            return Err(nobody(&job, &format!("it is held by {holder}, which says no address"))
+                .with_advice("give --manager HOST:PORT, if it serves one"));
+        }
+        (None, None) => return Err(not_running(&job).await),
+    };
+    let client = JobClient::new(address, place.env.clone());
     let report = client.report().await.map_err(|error| match (error.kind(), args.manager) {
         (ErrorKind::Unreachable, None) => error
             .with_advice("its manager may be dead, or out of reach from here: `icecore job run` takes the job over"),
         (ErrorKind::Unreachable, Some(_)) => error.with_advice("look whether it runs, and at this address"),
         _ => error,
     })?;
-    let owner = Epochs::list(&*job.store, &job.layout).await?.living_owner();
-    if report.job == job.layout.job().as_str() && owner.is_some_and(|owner| owner.to_string() == report.manager.epoch) {
+    if tenure.is_some_and(|tenure| tenure.is_of(&job, &report)) {
         return Ok((job, client, report));
     }
     let message = format!("the manager there runs job {} on {}", report.job, report.store);
     Err(Error::invalid("ask the job manager", message)
         .with_object(format!("job {}", job.layout.job()))
         .with_advice("check --store, --job and --manager"))
+}
+
+fn nobody(job: &Job, message: &str) -> Error {
+    Error::new(ErrorKind::NotFound, "find the job's manager", message)
+        .with_object(format!("job {}", job.layout.job()))
+}
+
+/// Says how the job ended, if that is known.
+async fn not_running(job: &Job) -> Error {
+    let last = last_event(&job.store, &job.layout).await.ok().flatten();
+    let ended = last.as_ref().and_then(|last| Some((ending_of(last)?, last)));
+    let message = match ended {
+        Some(("failed", last)) => format!("nobody runs the job: at {} UTC it {}", time(last.at_unix_ms), last.text),
+        Some((ending, last)) => format!("nobody runs the job: at {} UTC it was {ending}", time(last.at_unix_ms)),
+        None => "nobody runs the job".to_owned(),
+    };
+    nobody(job, &one_line(&message)).with_advice("`icecore job run` runs it")
 }
 
 pub(super) async fn checkpoint(place: &Place, args: ManagerArgs, is_full: bool) -> Result<Done> {
@@ -100,10 +100,10 @@ pub(super) async fn checkpoint(place: &Place, args: ManagerArgs, is_full: bool) 
     done(&job, taken, "checkpoint")
 }
 
-pub(super) async fn savepoint(place: &Place, args: ManagerArgs, path: &str) -> Result<Done> {
+pub(super) async fn savepoint(place: &Place, args: ManagerArgs, path: &StorePath) -> Result<Done> {
     let (job, client, _) = checked(place, args).await?;
     let spinner = Spinner::new(place.output, "taking a savepoint");
-    let taken = client.savepoint(path.trim_end_matches('/')).await?;
+    let taken = client.savepoint(path.as_str()).await?;
     drop(spinner);
     done(&job, taken, "savepoint")
 }
@@ -128,9 +128,9 @@ pub(super) async fn rescale(place: &Place, args: ManagerArgs, workers: u32) -> R
     Done::new(text, &node)
 }
 
-pub(super) async fn stop(place: &Place, args: ManagerArgs, savepoint: Option<&str>) -> Result<Done> {
+pub(super) async fn stop(place: &Place, args: ManagerArgs, savepoint: Option<&StorePath>) -> Result<Done> {
     let (job, client, _) = checked(place, args).await?;
-    let savepoint = savepoint.map(|path| path.trim_end_matches('/'));
+    let savepoint = savepoint.map(StorePath::as_str);
     let spinner = Spinner::new(place.output, "stopping");
     client.stop(savepoint).await?;
     drop(spinner);

@@ -3,16 +3,14 @@
 use futures::StreamExt;
 use serde::Serialize;
 
+use super::tenure::Tenure;
 use crate::cli::output::Done;
-use crate::cli::owner::read_claim;
 use crate::cli::place::{Job, Place};
 use crate::cli::text::{Align, Table};
 use crate::error::Result;
-use crate::job::http::{JobClient, address_of_holder};
 use crate::job::manager::last_event;
-use crate::job::report::EventRecord;
+use crate::job::report::{CheckpointRecord, EventRecord};
 use crate::layout::JobLayout;
-use crate::ownership::Epochs;
 
 /// How many jobs are asked at once.
 const AT_ONCE: usize = 16;
@@ -56,15 +54,15 @@ async fn row(place: &Place, job: Job) -> Row {
         holder: None,
         page: None,
     };
-    let owner = match Epochs::list(&*job.store, &job.layout).await {
-        Ok(epochs) => epochs.living_owner(),
+    let tenure = match Tenure::of(&job).await {
+        Ok(tenure) => tenure,
         // No reason to show nothing of the others.
         Err(error) => {
             row.state = format!("cannot be read: {error}");
             return row;
         }
     };
-    let Some(owner) = owner else {
+    let Some(tenure) = tenure else {
         if let Ok(Some(last)) = last_event(&job.store, &job.layout).await
             && let Some(ending) = ending_of(&last)
         {
@@ -72,23 +70,20 @@ async fn row(place: &Place, job: Job) -> Row {
         }
         return row;
     };
-    "held".clone_into(&mut row.state);
-    let Ok(claim) = read_claim(&job, owner).await else { return row };
-    if let Some(address) = address_of_holder(&claim.holder) {
-        row.page = Some(format!("http://{address}"));
-        match JobClient::new(address, place.env.clone()).report().await {
-            Ok(report) if report.job == row.job && report.manager.epoch == owner.to_string() => {
-                row.state = report.state;
-                row.generation = Some(report.generation);
-                row.workers = Some(report.parallelism);
-                let complete = |record: &&crate::job::report::CheckpointRecord| record.status == "complete";
-                row.newest_checkpoint = report.checkpoints.iter().find(complete).map(|record| record.checkpoint);
-            }
-            // Killed, or on a machine that is not reached from here; or another job has its port now.
-            _ => "held, and does not answer".clone_into(&mut row.state),
+    row.page = tenure.address.map(|address| format!("http://{address}"));
+    match tenure.report(&job, &place.env).await {
+        Some(report) => {
+            row.state = report.state;
+            row.generation = Some(report.generation);
+            row.workers = Some(report.parallelism);
+            let complete = |record: &&CheckpointRecord| record.status == "complete";
+            row.newest_checkpoint = report.checkpoints.iter().find(complete).map(|record| record.checkpoint);
         }
+        // Killed, or on a machine that is not reached from here; or another job has its port now.
+        None if tenure.address.is_some() => "held, and does not answer".clone_into(&mut row.state),
+        None => "held".clone_into(&mut row.state),
     }
-    row.holder = Some(claim.holder);
+    row.holder = Some(tenure.holder);
     row
 }
 

@@ -4,6 +4,7 @@ mod ask;
 mod list;
 mod run;
 mod status;
+mod tenure;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::job::RestartStrategy;
 use crate::job::manager::{ManagedOperator, OnDamage};
 use crate::keygroup::MaxParallelism;
 use crate::layout::OperatorId;
-use crate::store::parse_duration;
+use crate::store::{StorePath, parse_duration};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct JobArgs {
@@ -81,8 +82,8 @@ pub(super) struct RunArgs {
     #[arg(long, default_value = "exponential-delay", value_name = "STRATEGY")]
     pub(super) restart: RestartStrategy,
     /// Begin with the checkpoint or savepoint in this folder of the store, not with the newest checkpoint
-    #[arg(long, value_name = "PATH")]
-    pub(super) from: Option<String>,
+    #[arg(long, value_name = "PATH", value_parser = folder)]
+    pub(super) from: Option<StorePath>,
     /// Begin with it though the job has a newer checkpoint: what was put out since is put out again
     #[arg(long, requires = "from")]
     pub(super) rewind: bool,
@@ -135,7 +136,8 @@ struct CheckpointArgs {
 #[derive(Debug, Args)]
 struct SavepointArgs {
     /// Where it shall lie, relative to the store
-    path: String,
+    #[arg(value_parser = folder)]
+    path: StorePath,
     #[command(flatten)]
     manager: ManagerArgs,
 }
@@ -151,8 +153,8 @@ struct RescaleArgs {
 #[derive(Debug, Args)]
 struct StopArgs {
     /// Take a savepoint last, to this path of the store
-    #[arg(long, value_name = "PATH")]
-    savepoint: Option<String>,
+    #[arg(long, value_name = "PATH", value_parser = folder)]
+    savepoint: Option<StorePath>,
     #[command(flatten)]
     manager: ManagerArgs,
 }
@@ -194,6 +196,11 @@ fn interval(text: &str) -> Result<Interval> {
     }
 }
 
+/// A folder of the store, also as shells complete it: with a slash at its end.
+fn folder(text: &str) -> Result<StorePath> {
+    StorePath::new(text.trim_end_matches('/'))
+}
+
 fn operator(text: &str) -> Result<ManagedOperator> {
     let (id, number) = text.rsplit_once(':').ok_or_else(|| {
         Error::invalid("read an operator", "it says nothing of key groups").with_advice("write it as count:128")
@@ -212,7 +219,7 @@ pub(in crate::cli) async fn run(place: &Place, args: JobArgs) -> Result<Done> {
         JobCommand::Checkpoint(args) => ask::checkpoint(place, args.manager, args.full).await,
         JobCommand::Savepoint(args) => ask::savepoint(place, args.manager, &args.path).await,
         JobCommand::Rescale(args) => ask::rescale(place, args.manager, args.workers).await,
-        JobCommand::Stop(args) => ask::stop(place, args.manager, args.savepoint.as_deref()).await,
+        JobCommand::Stop(args) => ask::stop(place, args.manager, args.savepoint.as_ref()).await,
         JobCommand::Cancel(args) => ask::cancel(place, args.manager, args.drop_checkpoints, args.dry_run).await,
     }
 }

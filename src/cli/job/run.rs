@@ -8,18 +8,17 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::RunArgs;
+use super::tenure::Tenure;
 use crate::cli::exit;
 use crate::cli::output::{Done, one_line};
-use crate::cli::owner::{holder, read_claim};
+use crate::cli::owner::holder;
 use crate::cli::place::{Job, Place};
 use crate::coordinator::{CoordinatorOptions, RetentionPolicy};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::http::{HttpServer, JobClient, address_of_holder};
+use crate::job::http::HttpServer;
 use crate::job::manager::{Manager, ManagerOptions, StartFrom};
 use crate::job::report::EventRecord;
 use crate::job::{Ending, HeartbeatOptions, LaunchOrder, ProcessLauncher, RunOptions};
-use crate::ownership::Epochs;
-use crate::store::StorePath;
 
 /// Between two looks for what has happened.
 const LOOK: Duration = Duration::from_millis(200);
@@ -52,10 +51,11 @@ pub(super) async fn run(place: &Place, args: RunArgs) -> Result<Done> {
     let page = format!("http://{told}");
     let options = options(&args, HttpServer::holder_at(&holder("job manager"), told))?;
     let launcher = launcher(&args);
+    let is_named = args.from.is_some();
     let (store, id) = (job.store.clone(), job.layout.job().clone());
     let manager = Manager::start(store, id, Arc::new(launcher), place.env.clone(), options, Vec::new()).await?;
     place.output.note(&format!("job {}: {page} shows it; workers report to {}", job.layout.job(), manager.address()));
-    let (ending, served) = tokio::join!(follow(place, &manager), server.serve(manager.clone()));
+    let (ending, served) = tokio::join!(follow(place, &manager, is_named), server.serve(manager.clone()));
     if let Err(error) = served {
         tracing::warn!(%error, "the page was not served to the end");
     }
@@ -64,32 +64,25 @@ pub(super) async fn run(place: &Place, args: RunArgs) -> Result<Done> {
 
 /// A manager that runs the job and answers is not pushed aside.
 async fn check_free(place: &Place, job: &Job) -> Result<()> {
-    let Some(owner) = Epochs::list(&*job.store, &job.layout).await?.living_owner() else { return Ok(()) };
     // A claim that cannot be read, or names no address, may be that of one who died: it is fenced, and loses no checkpoint by that.
-    let Ok(claim) = read_claim(job, owner).await else { return Ok(()) };
-    let Some(address) = address_of_holder(&claim.holder) else { return Ok(()) };
-    match JobClient::new(address, place.env.clone()).report().await {
-        Ok(report) if report.manager.epoch == owner.to_string() => {
-            if matches!(report.state.as_str(), "finished" | "cancelled" | "failed") {
-                return Err(Error::new(
-                    ErrorKind::Fenced,
-                    "run a job",
-                    format!("{} is bringing it to its end", claim.holder),
-                )
-                .with_object(format!("job {}", job.layout.job()))
-                .with_advice("try again in a moment"));
-            }
-            let message = format!("it is run by {}, which answers: {}", claim.holder, report.state);
-            Err(Error::new(ErrorKind::Fenced, "run a job", message)
-                .with_object(format!("job {}", job.layout.job()))
-                .with_advice("stop that one first (`icecore job stop`), or take the job from it by --take-over"))
+    let Ok(Some(tenure)) = Tenure::of(job).await else { return Ok(()) };
+    let Some(report) = tenure.report(job, &place.env).await else { return Ok(()) };
+    let (message, advice) = match report.state.as_str() {
+        "finished" | "cancelled" | "failed" => {
+            (format!("{} is bringing it to its end", tenure.holder), "try again in a moment")
         }
-        _ => Ok(()),
-    }
+        state => (
+            format!("it is run by {}, which answers: {state}", tenure.holder),
+            "stop that one first (`icecore job stop`), or take the job from it by --take-over",
+        ),
+    };
+    Err(Error::new(ErrorKind::Fenced, "run a job", message)
+        .with_object(format!("job {}", job.layout.job()))
+        .with_advice(advice))
 }
 
 /// Tells what happens, and cancels the job when a signal comes.
-async fn follow(place: &Place, manager: &Manager) -> Ending {
+async fn follow(place: &Place, manager: &Manager, is_named: bool) -> Ending {
     let mut told: Option<EventRecord> = None;
     let ended = manager.ended();
     tokio::pin!(ended);
@@ -102,7 +95,12 @@ async fn follow(place: &Place, manager: &Manager) -> Ending {
             }
             () = place.signals.received(), if !is_cancelled => {
                 is_cancelled = true;
-                place.output.note("ending the workers; checkpoints stay, and the same command goes on from the newest");
+                // Until it has a checkpoint it can be begun in the same way.
+                let is_newer = is_named && manager.coordinator().view().newest().is_some();
+                let without = if is_newer { " without --from" } else { "" };
+                place.output.note(&format!(
+                    "ending the workers; checkpoints stay, and the same command{without} goes on from the newest"
+                ));
                 manager.cancel();
             }
             () = place.env.runtime.sleep(LOOK) => {}
@@ -168,8 +166,8 @@ fn options(args: &RunArgs, holder: String) -> Result<ManagerOptions> {
             ..CoordinatorOptions::default()
         },
         start_from: match &args.from {
-            Some(path) if args.rewind => StartFrom::Rewind(StorePath::new(path.trim_end_matches('/'))?),
-            Some(path) => StartFrom::Folder(StorePath::new(path.trim_end_matches('/'))?),
+            Some(path) if args.rewind => StartFrom::Rewind(path.clone()),
+            Some(path) => StartFrom::Folder(path.clone()),
             None => StartFrom::Newest,
         },
         on_damage: args.on_damage.into(),

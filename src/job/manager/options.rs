@@ -36,8 +36,8 @@ pub enum StartFrom {
     /// one that died wants this, whatever that one was started with.
     #[default]
     Newest,
-    /// The checkpoint or savepoint in this folder of the store. One that this job has gone on from is refused: what was put out
-    /// since would be put out again.
+    /// The checkpoint or savepoint in this folder of the store. One that this job has gone on from is refused, and so is another
+    /// job's if this one has checkpoints of its own: what was put out since would be put out again.
     Folder(StorePath),
     /// The same, and what was put out since is put out again, under new names: doubled, unless its readers have forgotten it.
     Rewind(StorePath),

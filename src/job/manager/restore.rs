@@ -53,8 +53,8 @@ impl Manager {
             && !newest_is_own
         {
             // Whoever had the job may have gone on until it was claimed.
-            if let Some(named) = self.begins_with.filter(|named| named.must_be_newest) {
-                check_not_passed(folder, named.checkpoint, &view)?;
+            if let Some(named) = &self.begins_with {
+                named.check_not_passed(folder, &view)?;
             }
             return match damaged.contains(folder) {
                 // Older checkpoints of the job are not what was asked for.
@@ -85,8 +85,33 @@ impl Manager {
 pub(super) struct Named {
     /// The number of the checkpoint.
     pub(super) checkpoint: CheckpointId,
-    /// It is the job's own, and the job must not have gone on from it.
-    pub(super) must_be_newest: bool,
+    /// The job must not have gone on from it.
+    must_be_newest: bool,
+    /// It is the job's own.
+    is_own: bool,
+}
+
+impl Named {
+    /// What was put out since would be put out again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if the job has gone on from it, or from anything else.
+    fn check_not_passed(&self, folder: &StorePath, view: &JobView) -> Result<()> {
+        let newest = view.newest().map(|newest| newest.folder.checkpoint);
+        let message = match newest {
+            Some(newest) if self.must_be_newest && self.is_own && newest > self.checkpoint => {
+                format!("it is of checkpoint {}, and the job has gone on to checkpoint {newest}", self.checkpoint)
+            }
+            Some(newest) if self.must_be_newest && !self.is_own => {
+                format!("it is of another job, and this one has checkpoints of its own, to checkpoint {newest}")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::invalid(OPERATION, message).with_object(folder).with_advice(
+            "leave it out to begin with the newest; to rewind, though what was put out since is put out again, say so \
+             (`StartFrom::Rewind`, --rewind)",
+        ))
+    }
 }
 
 /// Whether a job may begin as it is to, before anything is claimed for it. Returns what it begins with, if that is named.
@@ -102,27 +127,15 @@ pub(super) async fn check_start(store: &StoreRef, job: &JobId, start_from: &Star
             .with_advice("name the folder that has a `_metadata`, relative to the store"),
         _ => error,
     })?;
-    let must_be_newest = matches!(start_from, StartFrom::Folder(_)) && found.metadata.job == *job;
-    let checkpoint = found.metadata.checkpoint;
-    if must_be_newest {
-        let view = JobView::read(&**store, &JobLayout::new(job.clone())?).await?;
-        check_not_passed(folder, checkpoint, &view)?;
+    let named = Named {
+        checkpoint: found.metadata.checkpoint,
+        must_be_newest: matches!(start_from, StartFrom::Folder(_)),
+        is_own: found.metadata.job == *job,
+    };
+    if named.must_be_newest {
+        named.check_not_passed(folder, &JobView::read(&**store, &JobLayout::new(job.clone())?).await?)?;
     }
-    Ok(Some(Named { checkpoint, must_be_newest }))
-}
-
-/// Whether a job has not gone on from its checkpoint `own`, in `folder`.
-fn check_not_passed(folder: &StorePath, own: CheckpointId, view: &JobView) -> Result<()> {
-    match view.newest().map(|newest| newest.folder.checkpoint).filter(|newest| *newest > own) {
-        None => Ok(()),
-        Some(newest) => {
-            let message = format!("it is of checkpoint {own}, and the job has gone on to checkpoint {newest}");
-            Err(Error::invalid(OPERATION, message).with_object(folder).with_advice(
-                "leave it out to begin with the newest; to rewind, though what was put out since is put out again, say so \
-                 (`StartFrom::Rewind`, --rewind)",
-            ))
-        }
-    }
+    Ok(Some(named))
 }
 
 fn is_damaged(folder: &StorePath) -> Error {

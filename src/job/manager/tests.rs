@@ -1,6 +1,7 @@
 //! Stale workers that ignore every order to leave: each has a connection that stands.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,14 +148,10 @@ fn counts() -> ManagedOperator {
     ManagedOperator { operator: OperatorId::new("counts").unwrap(), max_parallelism: MaxParallelism::new(8).unwrap() }
 }
 
-/// A job that triggers nothing by itself.
-async fn manager(workers: u32) -> (tempfile::TempDir, Arc<Orders>, Arc<Manager>) {
-    let folder = tempfile::tempdir().unwrap();
-    let env = Env::system().unwrap();
-    let store = Arc::new(LocalStore::open(folder.path(), env.clone()).unwrap());
-    let orders = Arc::new(Orders::default());
+/// Triggers nothing by itself.
+fn options(workers: u32) -> ManagerOptions {
     let never = Duration::from_secs(600);
-    let options = ManagerOptions {
+    ManagerOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
         workers,
         operators: vec![counts()],
@@ -166,8 +163,20 @@ async fn manager(workers: u32) -> (tempfile::TempDir, Arc<Orders>, Arc<Manager>)
         coordinator: CoordinatorOptions::default(),
         start_from: StartFrom::Newest,
         on_damage: OnDamage::Fail,
-    };
-    let manager = Manager::start(store, job(), orders.clone(), env, options, Vec::new()).await.unwrap();
+    }
+}
+
+async fn manager_of(folder: &Path, job: &JobId, options: ManagerOptions) -> Result<(Arc<Orders>, Arc<Manager>)> {
+    let env = Env::system().unwrap();
+    let store = Arc::new(LocalStore::open(folder, env.clone()).unwrap());
+    let orders = Arc::new(Orders::default());
+    let manager = Manager::start(store, job.clone(), orders.clone(), env, options, Vec::new()).await?;
+    Ok((orders, manager))
+}
+
+async fn manager(workers: u32) -> (tempfile::TempDir, Arc<Orders>, Arc<Manager>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (orders, manager) = manager_of(folder.path(), &job(), options(workers)).await.unwrap();
     (folder, orders, manager)
 }
 
@@ -238,6 +247,43 @@ async fn a_sound_checkpoint_that_a_worker_misses_is_restored_again_and_one_that_
     }
     let ending = manager.ended().await;
     assert!(matches!(&ending, Ending::Failed(why) if why.contains("it is damaged")), "{ending}");
+}
+
+#[tokio::test]
+async fn a_job_with_checkpoints_of_its_own_begins_with_another_jobs_only_if_somebody_says_rewind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (job(), JobId::new("second").unwrap());
+    let started = |job: JobId, start_from| {
+        let options = ManagerOptions { start_from, ..options(1) };
+        let folder = folder.path();
+        async move { manager_of(folder, &job, options).await }
+    };
+    let mut of_first = None;
+    for job in [&first, &second] {
+        // The second job begins with the first one's checkpoint, and has one of its own then.
+        let start_from = of_first.take().map_or(StartFrom::Newest, StartFrom::Folder);
+        let (orders, manager) = started(job.clone(), start_from.clone()).await.unwrap();
+        let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
+        worker.is_deployed().await;
+        manager_runs(&manager).await;
+        manager.trigger(CheckpointKind::Incremental).await.unwrap();
+        let trigger = worker.hears_a_trigger().await;
+        worker.acknowledges(&trigger).await.unwrap();
+        manager.cancel();
+        assert_eq!(manager.ended().await, Ending::Cancelled);
+        of_first = Some(match start_from {
+            StartFrom::Folder(folder) => folder,
+            _ => trigger.folder,
+        });
+    }
+    let of_first = of_first.unwrap();
+    let error = started(second.clone(), StartFrom::Folder(of_first.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("this one has checkpoints of its own"), "{error}");
+    let (orders, _manager) = started(second, StartFrom::Rewind(of_first.clone())).await.unwrap();
+    let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
+    let Some(Tell::Deploy(deployment)) = worker.hears().await else { panic!("it was not deployed") };
+    assert_eq!(deployment.restore, Some(of_first));
 }
 
 #[tokio::test]

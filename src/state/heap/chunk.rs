@@ -1,7 +1,7 @@
 //! A chunk: the rows of one key group of one state, in key order. `docs/format-heap-chunk.md` gives its
 //! bytes.
 //!
-//! Writer and reader stream: neither holds more than one row. The reader believes nothing (I8): lengths
+//! Writer and reader stream: neither holds more than one row and a small buffer. The reader believes nothing (I8): lengths
 //! are bounded and only bytes that are really there are allocated for, every row must belong to the
 //! chunk's group and follow its predecessor, and the end carries a row count, a length and a CRC.
 //! The CRC finds damage in a chunk that is read on its own; identity is the SHA-256 in `_metadata` (I6).
@@ -41,61 +41,62 @@ pub struct ChunkSummary {
 
 /// Writes a chunk row by row. Rows must come in key order.
 pub(super) struct ChunkWriter<'a> {
-    output: io::BufWriter<&'a mut dyn Write>,
+    output: &'a mut dyn Write,
     name: String,
     sha256: Sha256,
     crc32c: u32,
+    /// Of what went out.
     size_bytes: u64,
     rows: u64,
-    row: Vec<u8>,
+    /// What did not go out yet: much at once is hashed faster than a little often.
+    pending: Vec<u8>,
 }
 
 impl<'a> ChunkWriter<'a> {
-    pub(super) fn begin(output: &'a mut dyn Write, layout: KeyLayout, name: &ChunkName) -> Result<Self> {
-        let mut writer = Self {
-            output: io::BufWriter::with_capacity(BUFFER_BYTES, output),
-            name: name.to_string(),
-            sha256: Sha256::new(),
-            crc32c: 0,
-            size_bytes: 0,
-            rows: 0,
-            row: Vec::new(),
-        };
-        let mut header = MAGIC.to_vec();
-        header.extend_from_slice(&CHUNK_FORMAT_VERSION.to_be_bytes());
-        header.extend_from_slice(&layout.max_parallelism().get().to_be_bytes());
-        header.extend_from_slice(&name.key_group.to_be_bytes());
-        varint::write_sized(name.state.as_bytes(), &mut header);
-        writer.write(&header)?;
-        Ok(writer)
+    pub(super) fn begin(output: &'a mut dyn Write, layout: KeyLayout, name: &ChunkName) -> Self {
+        let mut pending = MAGIC.to_vec();
+        pending.extend_from_slice(&CHUNK_FORMAT_VERSION.to_be_bytes());
+        pending.extend_from_slice(&layout.max_parallelism().get().to_be_bytes());
+        pending.extend_from_slice(&name.key_group.to_be_bytes());
+        varint::write_sized(name.state.as_bytes(), &mut pending);
+        Self { output, name: name.to_string(), sha256: Sha256::new(), crc32c: 0, size_bytes: 0, rows: 0, pending }
     }
 
     pub(super) fn row(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        let mut lengths = std::mem::take(&mut self.row);
-        lengths.clear();
-        varint::write_sized(key, &mut lengths);
-        varint::write(value.len() as u64, &mut lengths);
-        self.write(&lengths)?;
-        self.write(value)?;
-        self.row = lengths;
+        varint::write_sized(key, &mut self.pending);
+        varint::write(value.len() as u64, &mut self.pending);
         self.rows += 1;
-        Ok(())
+        // A long one need not be copied.
+        if value.len() >= BUFFER_BYTES {
+            self.put_pending()?;
+            return self.put(value);
+        }
+        self.pending.extend_from_slice(value);
+        if self.pending.len() >= BUFFER_BYTES { self.put_pending() } else { Ok(()) }
     }
 
     pub(super) fn finish(mut self) -> Result<ChunkSummary> {
+        self.put_pending()?;
         // No key is empty, so a key of length 0 ends the rows.
         let mut end = vec![0];
         end.extend_from_slice(&self.rows.to_be_bytes());
         end.extend_from_slice(&(self.size_bytes + end.len() as u64).to_be_bytes());
-        self.write(&end)?;
+        self.put(&end)?;
         let crc32c = self.crc32c.to_be_bytes();
-        self.write(&crc32c)?;
-        self.output.flush().map_err(|error| Error::io(WRITE, &self.name, error))?;
+        self.put(&crc32c)?;
         let sha256 = ContentHash(self.sha256.finalize().into());
         Ok(ChunkSummary { rows: self.rows, size_bytes: self.size_bytes, sha256 })
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    fn put_pending(&mut self) -> Result<()> {
+        let mut pending = std::mem::take(&mut self.pending);
+        self.put(&pending)?;
+        pending.clear();
+        self.pending = pending;
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.sha256.update(bytes);
         self.crc32c = crc32c::crc32c_append(self.crc32c, bytes);
         self.size_bytes += bytes.len() as u64;

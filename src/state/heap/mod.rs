@@ -10,6 +10,7 @@
 mod chunk;
 mod name;
 mod restore;
+mod row;
 mod snapshot;
 mod table;
 

@@ -1,6 +1,7 @@
 //! A heap backend's state at one point, and the chunks it is written as.
 
 use std::io;
+use std::ops::ControlFlow;
 
 use super::chunk::{ChunkSummary, ChunkWriter};
 use super::table::Frozen;
@@ -98,16 +99,30 @@ impl HeapSnapshot {
     /// [`crate::ErrorKind::NotFound`] if there is no such state or the group is not one of
     /// [`HeapSnapshot::key_groups`]; what `output` fails with.
     pub fn write_chunk(&self, name: &ChunkName, output: &mut dyn io::Write) -> Result<ChunkSummary> {
-        let groups = KeyGroupRange::new(name.key_group, name.key_group)
-            .filter(|_| self.key_groups.contains(name.key_group))
-            .ok_or_else(|| self.not_here(name.to_string()))?;
-        let (start, end) = self.layout.bounds_of_groups(groups);
-        let table = self.table(&name.state)?;
-        let mut writer = ChunkWriter::begin(output, self.layout, name)?;
-        for (key, value) in table.rows(RowBounds { start: &start, end: Some(&end) }) {
-            writer.row(key, value)?;
-        }
+        let mut writer = ChunkWriter::begin(output, self.layout, name);
+        self.scan(&name.state, self.group_of(name)?, &mut |key, value| {
+            writer.row(key, value).map(|()| ControlFlow::Continue(()))
+        })?;
         writer.finish()
+    }
+
+    /// Whether the keys and values of a chunk have `limit_bytes` at most. Looks at no more rows than it takes to know.
+    ///
+    /// # Errors
+    /// As [`HeapSnapshot::write_chunk`].
+    pub fn has_at_most(&self, name: &ChunkName, limit_bytes: usize) -> Result<bool> {
+        let mut size_bytes = 0;
+        self.scan(&name.state, self.group_of(name)?, &mut |key, value| {
+            size_bytes += key.len() + value.len();
+            Ok(if size_bytes > limit_bytes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(size_bytes <= limit_bytes)
+    }
+
+    fn group_of(&self, name: &ChunkName) -> Result<KeyGroupRange> {
+        KeyGroupRange::new(name.key_group, name.key_group)
+            .filter(|_| self.key_groups.contains(name.key_group))
+            .ok_or_else(|| self.not_here(name.to_string()))
     }
 
     /// Visits the rows of `groups` of a state in key order.

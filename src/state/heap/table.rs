@@ -4,77 +4,15 @@
 //! nodes on its path that a clone still shares. That is the whole of copy-on-write; no row is visited
 //! when a snapshot is taken, which a test of this module counts.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
 use super::Generation;
+use super::row::{Key, Value};
 use crate::keygroup::{KeyGroup, KeyGroupRange};
 use crate::state::RowBounds;
-
-/// A row's key. Shared between a table and its snapshots.
-#[derive(PartialEq, Eq)]
-pub(super) struct Key(Arc<[u8]>);
-
-/// A row's value, growable in place as long as no snapshot shares it, so that appending to a list
-/// does not copy it every time.
-pub(super) struct Value(Arc<Vec<u8>>);
-
-/// Counts what a clone of a table would have to do for each row, if it did.
-#[cfg(test)]
-pub(super) mod touched {
-    use std::cell::Cell;
-
-    thread_local!(static ROWS: Cell<u64> = const { Cell::new(0) });
-
-    pub(in super::super) fn add_one() {
-        ROWS.with(|rows| rows.set(rows.get() + 1));
-    }
-
-    pub(in super::super) fn take() -> u64 {
-        ROWS.with(Cell::take)
-    }
-}
-
-impl Clone for Key {
-    fn clone(&self) -> Self {
-        #[cfg(test)]
-        touched::add_one();
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl Clone for Value {
-    fn clone(&self) -> Self {
-        #[cfg(test)]
-        touched::add_one();
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl Ord for Key {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.cmp(&other.0)
-    }
-}
-
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Borrow<[u8]> for Key {
-    fn borrow(&self) -> &[u8] {
-        #[cfg(test)]
-        touched::add_one();
-        &self.0
-    }
-}
 
 /// The rows of a table at one point, and when its groups last changed.
 #[derive(Clone, Default)]
@@ -86,7 +24,7 @@ pub(super) struct Frozen {
 
 impl Frozen {
     pub(super) fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.rows.get(key).map(|value| value.0.as_slice())
+        self.rows.get(key).map(Value::as_slice)
     }
 
     /// The rows within `bounds`, in key order.
@@ -97,7 +35,7 @@ impl Frozen {
         some.then(|| self.rows.range::<_, [u8]>((Bound::Included(bounds.start), end)))
             .into_iter()
             .flatten()
-            .map(|(key, value)| (&*key.0, value.0.as_slice()))
+            .map(|(key, value)| (key.as_slice(), value.as_slice()))
     }
 
     /// The groups whose last change came after `base`, in the order of that change.
@@ -126,11 +64,11 @@ impl Table {
 
     pub(super) fn put(&mut self, group: KeyGroup, key: &[u8], value: &[u8], generation: Generation) {
         self.mark(group, generation);
-        let value = Value(Arc::new(value.to_vec()));
+        let value = Value::new(value);
         match self.now.rows.get_mut(key) {
             Some(present) => *present = value,
             None => {
-                self.now.rows.insert(Key(key.into()), value);
+                self.now.rows.insert(Key::new(key), value);
             }
         }
     }
@@ -138,9 +76,9 @@ impl Table {
     pub(super) fn append(&mut self, group: KeyGroup, key: &[u8], suffix: &[u8], generation: Generation) {
         self.mark(group, generation);
         match self.now.rows.get_mut(key) {
-            Some(present) => Arc::make_mut(&mut present.0).extend_from_slice(suffix),
+            Some(present) => present.append(suffix),
             None => {
-                self.now.rows.insert(Key(key.into()), Value(Arc::new(suffix.to_vec())));
+                self.now.rows.insert(Key::new(key), Value::new(suffix));
             }
         }
     }

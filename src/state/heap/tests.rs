@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::table::touched;
+use super::row::touched;
 use super::*;
 use crate::error::ErrorKind;
 use crate::layout::ContentHash;
