@@ -230,12 +230,12 @@ mod tests {
         assert!(files(&mut backend, Some(since)).iter().all(|(.., is_unchanged)| *is_unchanged));
         put(&mut backend, a, 21, b"small");
         put(&mut backend, b, 40, &LONG);
-        let expected = [file("40.b.state", "40-40", false), file("0.pack", "3-3", true), file("16.pack", "20-21", false)];
+        let expected =
+            [file("40.b.state", "40-40", false), file("0.pack", "3-3", true), file("16.pack", "20-21", false)];
         assert_eq!(files(&mut backend, Some(since)), expected);
         let since = backend.snapshot().generation();
         put(&mut backend, b, 40, b"small");
-        let expected =
-            [file("0.pack", "3-3", true), file("16.pack", "20-21", true), file("32.pack", "40-40", false)];
+        let expected = [file("0.pack", "3-3", true), file("16.pack", "20-21", true), file("32.pack", "40-40", false)];
         assert_eq!(files(&mut backend, Some(since)), expected);
     }
 
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn a_pack_that_is_cut_anywhere_or_lies_about_a_length_is_refused() {
         let snapshot = snapshot();
-        let sound = join(&snapshot, &snapshot.chunks()).unwrap();
+        let sound = join(&snapshot, &snapshot.chunks()[..2]).unwrap();
         let first_chunk_ends = LENGTH_BYTES + u64::from_le_bytes(sound[..8].try_into().unwrap()) as usize;
         for length in (1..sound.len()).filter(|length| *length != first_chunk_ends) {
             assert_eq!(restored(&sound[..length]).unwrap_err().kind(), ErrorKind::Corrupt, "{length} bytes");

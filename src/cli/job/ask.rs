@@ -76,8 +76,7 @@ pub(super) async fn checked(place: &Place, args: ManagerArgs) -> Result<(Job, Jo
 }
 
 fn nobody(job: &Job, message: &str) -> Error {
-    Error::new(ErrorKind::NotFound, "find the job's manager", message)
-        .with_object(format!("job {}", job.layout.job()))
+    Error::new(ErrorKind::NotFound, "find the job's manager", message).with_object(format!("job {}", job.layout.job()))
 }
 
 /// Says how the job ended, if that is known.

@@ -58,6 +58,7 @@ impl Orders {
 
 /// A worker that does only what a test says.
 struct Puppet {
+    job: JobId,
     pass: Pass,
     client: Client,
     said: mpsc::Sender<Bytes>,
@@ -72,7 +73,7 @@ impl Puppet {
         said.try_send(Say::Register { pass: order.pass, name, data_address }.encode()).unwrap();
         let words = futures::stream::unfold(words, |mut words| async { words.recv().await.map(|next| (next, words)) });
         let told = client.work(words).await?;
-        Ok(Self { pass: order.pass, client, said, told })
+        Ok(Self { job: job(), pass: order.pass, client, said, told })
     }
 
     async fn hears(&mut self) -> Option<Tell> {
@@ -121,7 +122,7 @@ impl Puppet {
             stats: SnapshotStats::default(),
         };
         let acknowledgement = Acknowledgement { pass: self.pass, handle, sources: Vec::new() };
-        self.client.ask(&self.pass, calls::ACKNOWLEDGE, acknowledgement.encode(&job()).unwrap()).await
+        self.client.ask(&self.pass, calls::ACKNOWLEDGE, acknowledgement.encode(&self.job).unwrap()).await
     }
 
     async fn places(&self, trigger: &Trigger) -> Result<Placed> {
@@ -264,6 +265,7 @@ async fn a_job_with_checkpoints_of_its_own_begins_with_another_jobs_only_if_some
         let start_from = of_first.take().map_or(StartFrom::Newest, StartFrom::Folder);
         let (orders, manager) = started(job.clone(), start_from.clone()).await.unwrap();
         let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
+        worker.job = job.clone();
         worker.is_deployed().await;
         manager_runs(&manager).await;
         manager.trigger(CheckpointKind::Incremental).await.unwrap();
