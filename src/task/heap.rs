@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::chunk_files;
 use super::full::{self, FULL_MANIFEST_NAME, FULL_STATE_NAME, FULL_TABLE_NAME};
+use super::{CheckpointedTask, chunk_files};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
@@ -137,6 +137,24 @@ impl HeapTask {
     pub fn notify_aborted(&mut self, checkpoint: CheckpointId) {
         self.generations.retain(|known, _| known.checkpoint != checkpoint);
         self.snapshotter.notify_aborted(checkpoint);
+    }
+}
+
+impl CheckpointedTask for HeapTask {
+    fn snapshotter(&self) -> &Arc<Snapshotter> {
+        Self::snapshotter(self)
+    }
+
+    fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
+        Self::freeze(self, trigger)
+    }
+
+    fn notify_complete(&mut self, checkpoint: CheckpointId) {
+        Self::notify_complete(self, checkpoint);
+    }
+
+    fn notify_aborted(&mut self, checkpoint: CheckpointId) {
+        Self::notify_aborted(self, checkpoint);
     }
 }
 

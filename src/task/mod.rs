@@ -10,6 +10,7 @@
 //! `0.sst` and `MANIFEST`, a real table and a real MANIFEST, where RocksDB is compiled in, and
 //! `0.state`, the group's heap chunks one after another, where it is not.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -30,6 +31,23 @@ pub use heap::HeapTask;
 #[cfg(feature = "rocksdb")]
 pub use rocksdb::{Cut, RocksDbTask, freeze_database};
 
+/// How the synchronous part of a checkpoint goes.
+pub enum Freeze {
+    /// It is over.
+    Done(LocalSnapshot),
+    /// It blocks, and may be done on any thread. Nothing may be written to the task before it is over.
+    Elsewhere(Box<dyn FnOnce() -> Result<LocalSnapshot> + Send>),
+}
+
+impl fmt::Debug for Freeze {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done(frozen) => f.debug_tuple("Done").field(frozen).finish(),
+            Self::Elsewhere(_) => f.write_str("Elsewhere"),
+        }
+    }
+}
+
 /// A keyed task, whichever backend it has: what an engine's operator needs of it. An engine may choose at run time, by
 /// `Box<dyn CheckpointedTask>`.
 pub trait CheckpointedTask: KeyedBackend {
@@ -42,38 +60,21 @@ pub trait CheckpointedTask: KeyedBackend {
     /// As that of the task.
     fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot>;
 
+    /// Begins the synchronous part. An engine that has other operators on the same thread lets those go on while this one's state is
+    /// frozen elsewhere.
+    ///
+    /// # Errors
+    /// As that of the task.
+    fn begin_freeze(&mut self, trigger: &Trigger) -> Result<Freeze> {
+        self.freeze(trigger).map(Freeze::Done)
+    }
+
     /// Hears that a checkpoint is complete.
     fn notify_complete(&mut self, checkpoint: CheckpointId);
 
     /// Hears that a checkpoint was given up.
     fn notify_aborted(&mut self, checkpoint: CheckpointId);
 }
-
-macro_rules! checkpointed_task {
-    ($task:ty) => {
-        impl CheckpointedTask for $task {
-            fn snapshotter(&self) -> &Arc<Snapshotter> {
-                Self::snapshotter(self)
-            }
-
-            fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
-                Self::freeze(self, trigger)
-            }
-
-            fn notify_complete(&mut self, checkpoint: CheckpointId) {
-                Self::notify_complete(self, checkpoint);
-            }
-
-            fn notify_aborted(&mut self, checkpoint: CheckpointId) {
-                Self::notify_aborted(self, checkpoint);
-            }
-        }
-    };
-}
-
-checkpointed_task!(HeapTask);
-#[cfg(feature = "rocksdb")]
-checkpointed_task!(RocksDbTask);
 
 impl<T: CheckpointedTask + ?Sized> CheckpointedTask for Box<T> {
     fn snapshotter(&self) -> &Arc<Snapshotter> {
@@ -82,6 +83,10 @@ impl<T: CheckpointedTask + ?Sized> CheckpointedTask for Box<T> {
 
     fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
         (**self).freeze(trigger)
+    }
+
+    fn begin_freeze(&mut self, trigger: &Trigger) -> Result<Freeze> {
+        (**self).begin_freeze(trigger)
     }
 
     fn notify_complete(&mut self, checkpoint: CheckpointId) {

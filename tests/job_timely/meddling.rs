@@ -68,6 +68,10 @@ impl CheckpointControl for MeddlingControl {
         self.inner.upload(snapshotter, trigger, frozen);
     }
 
+    fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        self.inner.spawn_blocking(work);
+    }
+
     fn decline(&self, checkpoint: CheckpointId, subtask: &SubtaskName, error: &Error) {
         self.inner.decline(checkpoint, subtask, error);
     }

@@ -84,6 +84,9 @@ pub trait CheckpointControl: fmt::Debug + Send + Sync + 'static {
     /// Uploads a subtask's part in the background and acknowledges it, or declines it.
     fn upload(&self, snapshotter: Arc<Snapshotter>, trigger: Trigger, frozen: LocalSnapshot);
 
+    /// Runs what blocks on another thread.
+    fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>);
+
     /// A subtask cannot take part. The checkpoint is given up, the job goes on.
     fn decline(&self, checkpoint: CheckpointId, subtask: &SubtaskName, error: &Error);
 

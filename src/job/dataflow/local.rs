@@ -281,6 +281,10 @@ impl CheckpointControl for LocalControl {
         }));
     }
 
+    fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        self.env.runtime.spawn_blocking(work);
+    }
+
     fn decline(&self, checkpoint: CheckpointId, subtask: &SubtaskName, error: &Error) {
         if let Ok(coordinator) = self.coordinator() {
             coordinator.decline(checkpoint, subtask, error.message());

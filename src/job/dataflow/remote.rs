@@ -187,6 +187,10 @@ impl CheckpointControl for RemoteControl {
         }));
     }
 
+    fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        self.env.runtime.spawn_blocking(work);
+    }
+
     fn decline(&self, checkpoint: CheckpointId, subtask: &SubtaskName, error: &Error) {
         let (operator, reason) = (subtask.operator.clone(), error.message().to_owned());
         let handle = self.handle.clone();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use timely::ExchangeData;
 use timely::container::CapacityContainerBuilder;
@@ -15,11 +15,11 @@ use super::control::{CheckpointControl, Notification};
 use super::stream::{DataStream, Element};
 use super::watermark::{Watermarks, to_all};
 use super::worker::Checkpoints;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::KeyGroup;
 use crate::layout::CheckpointId;
-use crate::snapshot::Trigger;
-use crate::task::CheckpointedTask;
+use crate::snapshot::{LocalSnapshot, Trigger};
+use crate::task::{CheckpointedTask, Freeze};
 
 const BUILD: &str = "build a dataflow";
 /// After so many records and timers a worker has made a step, whether or not its loop has turned.
@@ -116,16 +116,18 @@ pub(super) fn add_stage<'scope, S: Stage>(
             stage.wake_by(waker());
             let (output, waiting, frozen) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
             let watermarks = Watermarks::new(inputs, workers);
-            let (has_resumed, worked) = (false, 0);
+            let (freezing, waker, has_resumed, worked) = (None, waker(), false, 0);
             let mut running = Running {
                 stage,
                 worker,
                 workers,
                 control,
+                waker,
                 seen,
                 output,
                 waiting,
                 watermarks,
+                freezing,
                 frozen,
                 has_resumed,
                 worked,
@@ -174,18 +176,29 @@ struct Running<S: Stage> {
     worker: u32,
     workers: u32,
     control: Arc<dyn CheckpointControl>,
+    /// Wakes the operator.
+    waker: SyncActivator,
     /// How many notifications were heard.
     seen: u64,
     output: Vec<S::Output>,
     /// Records and watermarks by epoch: those of later ones came early. Bounded as sources are.
     waiting: BTreeMap<u64, Vec<Element<S::Input>>>,
     watermarks: Watermarks,
+    /// What is being frozen on another thread. Nothing may be written meanwhile.
+    freezing: Option<Freezing>,
     /// The checkpoints that this run has frozen its state for, and that have not ended.
     frozen: BTreeSet<CheckpointId>,
     /// Whether it has processed a record.
     has_resumed: bool,
     /// How many records and timers it has worked off.
     worked: u32,
+}
+
+/// A freeze on another thread.
+struct Freezing {
+    trigger: Trigger,
+    /// Gets what it comes to.
+    outcome: mpsc::Receiver<Result<LocalSnapshot>>,
 }
 
 type Output<'a, T> = OutputBuilderSession<'a, u64, CapacityContainerBuilder<Vec<Element<T>>>>;
@@ -199,6 +212,10 @@ impl<S: Stage> Running<S> {
         frontier: Option<u64>,
         output: &mut Output<'_, S::Output>,
     ) -> Result<()> {
+        // First: whatever else there is to do may write.
+        if !self.has_frozen()? {
+            return Ok(());
+        }
         self.hear()?;
         let beside = self.stage.go_on()?;
         let Some(held) = capability.as_mut().filter(|_| beside != Beside::TooFarBehind) else { return Ok(()) };
@@ -208,7 +225,11 @@ impl<S: Stage> Running<S> {
             if let Some(trigger) = trigger {
                 self.freeze(trigger)?;
             }
+            // Also while it is frozen elsewhere: those downstream have the epoch's end, and freeze in the meantime.
             held.downgrade(&epoch.saturating_add(1));
+            if self.freezing.is_some() {
+                return Ok(());
+            }
         }
         match frontier {
             Some(current) => {
@@ -302,8 +323,44 @@ impl<S: Stage> Running<S> {
 
     /// The part of this subtask in the checkpoint that the epoch just worked off ends with.
     fn freeze(&mut self, trigger: Trigger) -> Result<()> {
+        match self.stage.freezing().and_then(|()| self.stage.task().begin_freeze(&trigger)) {
+            Ok(Freeze::Done(frozen)) => self.take_frozen(trigger, Ok(frozen)),
+            Ok(Freeze::Elsewhere(freeze)) => {
+                let (sender, outcome) = mpsc::sync_channel(1);
+                let waker = self.waker.clone();
+                self.control.spawn_blocking(Box::new(move || {
+                    // There is room; who does not listen has ended.
+                    let _ = sender.send(freeze());
+                    drop(sender);
+                    let _ = waker.activate();
+                }));
+                self.freezing = Some(Freezing { trigger, outcome });
+                Ok(())
+            }
+            Err(error) => self.take_frozen(trigger, Err(error)),
+        }
+    }
+
+    /// Takes in what was frozen on another thread. Returns false as long as that goes on.
+    fn has_frozen(&mut self) -> Result<bool> {
+        let Some(Freezing { trigger, outcome }) = self.freezing.take() else { return Ok(true) };
+        let frozen = match outcome.try_recv() {
+            Ok(frozen) => frozen,
+            Err(mpsc::TryRecvError::Empty) => {
+                self.freezing = Some(Freezing { trigger, outcome });
+                return Ok(false);
+            }
+            Err(mpsc::TryRecvError::Disconnected) => {
+                Err(Error::new(ErrorKind::Internal, "freeze a task", "the thread that did it has panicked"))
+            }
+        };
+        self.take_frozen(trigger, frozen)?;
+        Ok(true)
+    }
+
+    fn take_frozen(&mut self, trigger: Trigger, frozen: Result<LocalSnapshot>) -> Result<()> {
         let snapshotter = self.stage.task().snapshotter().clone();
-        match self.stage.freezing().and_then(|()| self.stage.task().freeze(&trigger)) {
+        match frozen {
             Ok(frozen) => {
                 self.frozen.insert(trigger.checkpoint);
                 self.stage.frozen(trigger.checkpoint)?;

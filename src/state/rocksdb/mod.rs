@@ -11,21 +11,22 @@
 //! other sources' rows until compaction has removed them; never ingest foreign rows into a dropped range.
 
 mod error;
+mod local_checkpoint;
 mod options;
 
 use std::fmt;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
-use ::rocksdb::checkpoint::Checkpoint;
 use ::rocksdb::{
-    ColumnFamily, DB, DBRawIteratorWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, FlushOptions, Options, ReadOptions,
-    WriteBatch, WriteOptions,
+    ColumnFamily, DB, DBRawIteratorWithThreadMode, DEFAULT_COLUMN_FAMILY_NAME, Options, ReadOptions, WriteBatch,
+    WriteOptions,
 };
 
 pub use ::rocksdb::DBCompressionType;
+pub use local_checkpoint::{CheckpointTimes, LocalCheckpoints};
 pub use options::{APPEND_OPERATOR, RocksDbOptions};
 
 use super::backend::{KeyedBackend, RowBounds, RowVisitor, StateId};
@@ -44,22 +45,14 @@ const MAX_DELETE_BATCH_ROWS: usize = 1_000;
 
 /// Keyed state in a RocksDB.
 pub struct RocksDbBackend {
-    db: DB,
+    /// Shared with those who make local checkpoints of it on other threads.
+    db: Arc<DB>,
     folder: PathBuf,
     layout: KeyLayout,
     owned: KeyGroupRange,
     schemas: Schemas,
     options: RocksDbOptions,
     writes: WriteOptions,
-}
-
-/// How long the two parts of a local checkpoint held the writer up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CheckpointTimes {
-    /// Writing out what was only in memory.
-    pub flush: Duration,
-    /// Writing a MANIFEST and hard-linking the files.
-    pub link: Duration,
 }
 
 impl RocksDbBackend {
@@ -136,7 +129,7 @@ impl RocksDbBackend {
         let mut writes = WriteOptions::default();
         writes.disable_wal(!options.write_ahead_log);
         let (folder, layout) = (folder.to_path_buf(), KeyLayout::new(max_parallelism));
-        Ok(Self { db, folder, layout, owned: key_groups, schemas, options, writes })
+        Ok(Self { db: Arc::new(db), folder, layout, owned: key_groups, schemas, options, writes })
     }
 
     /// The database. Rows may be read; whoever writes answers for the key layout.
@@ -165,38 +158,23 @@ impl RocksDbBackend {
     /// # Errors
     /// What RocksDB fails with.
     pub fn flush_all(&self) -> Result<()> {
-        self.flush().map_err(|error| from_rocksdb("flush a state database", self.folder.display(), error))
+        self.local_checkpoints().flush("flush a state database")
     }
 
-    /// Makes a consistent, openable copy of the database in `target`, which must not exist: flushes all
-    /// states at one sequence number, then links files. This is the whole synchronous part of a snapshot.
+    /// Makes a consistent, openable copy of the database: [`LocalCheckpoints::create`]. This is the whole synchronous part of a
+    /// snapshot.
     ///
     /// # Errors
-    /// [`ErrorKind::AlreadyExists`] if the target exists; what RocksDB fails with.
+    /// As that.
     pub fn create_checkpoint(&self, target: &Path, clock: &dyn Clock) -> Result<CheckpointTimes> {
-        const OPERATION: &str = "make a local checkpoint";
-        if target.exists() {
-            return Err(Error::new(ErrorKind::AlreadyExists, OPERATION, "something is there already")
-                .with_object(target.display()));
-        }
-        let begin = clock.monotonic();
-        self.flush().map_err(|error| from_rocksdb(OPERATION, self.folder.display(), error))?;
-        let flushed = clock.monotonic();
-        Checkpoint::new(&self.db)
-            .and_then(|checkpoint| checkpoint.create_checkpoint(target))
-            .map_err(|error| from_rocksdb(OPERATION, target.display(), error))?;
-        let linked = clock.monotonic();
-        Ok(CheckpointTimes { flush: flushed.saturating_sub(begin), link: linked.saturating_sub(flushed) })
+        self.local_checkpoints().create(target, clock)
     }
 
-    /// Flushes every column family at once; `DB::flush` would flush `default` alone.
-    fn flush(&self) -> Result<(), ::rocksdb::Error> {
-        let families: Vec<&ColumnFamily> =
-            self.schemas.iter().filter_map(|schema| self.db.cf_handle(&schema.name)).collect();
-        if families.is_empty() {
-            return Ok(());
-        }
-        self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &FlushOptions::default())
+    /// What makes such copies on another thread. It holds what was written before the copy is begun and, if anything is written
+    /// before it has ended, some of that, too: nothing should be. No state can be opened while there is one.
+    pub fn local_checkpoints(&self) -> LocalCheckpoints {
+        let families = self.schemas.iter().map(|schema| schema.name.clone()).collect();
+        LocalCheckpoints::new(self.db.clone(), families, self.folder.clone())
     }
 
     fn drop_foreign_key_groups(&mut self) -> Result<()> {
@@ -261,8 +239,12 @@ impl KeyedBackend for RocksDbBackend {
             return Ok(known);
         }
         self.schemas.check_room(schema)?;
-        self.db
-            .create_cf(&schema.name, &self.options.of_state())
+        let db = Arc::get_mut(&mut self.db).ok_or_else(|| {
+            Error::new(ErrorKind::Temporary, "make a state", "a checkpoint of its database is being made")
+                .with_object(&schema.name)
+                .with_advice("open states before checkpoints are taken, or try again")
+        })?;
+        db.create_cf(&schema.name, &self.options.of_state())
             .map_err(|error| from_rocksdb("make a state", &schema.name, error))?;
         self.schemas.add(schema)
     }

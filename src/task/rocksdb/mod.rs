@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use database::{Cut, freeze_database};
 
 use super::folder::local_file;
-use super::full;
+use super::{CheckpointedTask, Freeze, full};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
@@ -86,29 +86,38 @@ impl RocksDbTask {
     /// # Errors
     /// What RocksDB fails with.
     pub fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
+        self.freezing(trigger)?()
+    }
+
+    /// The same, to be done on another thread. Nothing may be written before it is done.
+    fn freezing(&self, trigger: &Trigger) -> Result<impl FnOnce() -> Result<LocalSnapshot> + Send + 'static> {
         let linked = LinkedFolder::beside(self.backend.folder(), trigger.checkpoint, &self.env)?;
-        let times = self.backend.create_checkpoint(&linked.path, &*self.env.clock)?;
-        let (layout, range) = (self.backend.layout(), self.backend.key_groups());
-        let states = self.backend.states();
-        let linked = Arc::new(linked);
-        let mut hold = Hold::new(linked.clone());
-        let prepare = if trigger.kind == CheckpointKind::Incremental {
-            let (linked, snapshotter) = (linked.clone(), self.snapshotter.clone());
-            Prepare::new(move || read_linked(&linked.path, layout, range, &snapshotter))
-        } else {
-            let states = states.clone();
-            let tables = Arc::new(tables::table_folder(linked.path.parent().unwrap_or(Path::new(".")))?);
-            hold = Hold::new((linked.clone(), tables.clone()));
-            Prepare::new(move || prepare_full(&linked.path, tables.path(), layout, range, &states))
-        };
-        Ok(LocalSnapshot {
-            backend: Backend::RocksDb,
-            key_groups: Some(range),
-            states,
-            files: Vec::new(),
-            prepare: Some(prepare),
-            sync_us: u64::try_from((times.flush + times.link).as_micros()).unwrap_or(u64::MAX),
-            hold: Some(hold),
+        let (backend, snapshotter, env) = (self.backend.local_checkpoints(), self.snapshotter.clone(), self.env.clone());
+        let (layout, range, states) = (self.backend.layout(), self.backend.key_groups(), self.backend.states());
+        let is_incremental = trigger.kind == CheckpointKind::Incremental;
+        Ok(move || {
+            let times = backend.create(&linked.path, &*env.clock)?;
+            drop(backend);
+            let linked = Arc::new(linked);
+            let mut hold = Hold::new(linked.clone());
+            let prepare = if is_incremental {
+                let linked = linked.clone();
+                Prepare::new(move || read_linked(&linked.path, layout, range, &snapshotter))
+            } else {
+                let states = states.clone();
+                let tables = Arc::new(tables::table_folder(linked.path.parent().unwrap_or(Path::new(".")))?);
+                hold = Hold::new((linked.clone(), tables.clone()));
+                Prepare::new(move || prepare_full(&linked.path, tables.path(), layout, range, &states))
+            };
+            Ok(LocalSnapshot {
+                backend: Backend::RocksDb,
+                key_groups: Some(range),
+                states,
+                files: Vec::new(),
+                prepare: Some(prepare),
+                sync_us: u64::try_from((times.flush + times.link).as_micros()).unwrap_or(u64::MAX),
+                hold: Some(hold),
+            })
         })
     }
 
@@ -120,6 +129,28 @@ impl RocksDbTask {
     /// Hears that a checkpoint was given up.
     pub fn notify_aborted(&mut self, checkpoint: CheckpointId) {
         self.snapshotter.notify_aborted(checkpoint);
+    }
+}
+
+impl CheckpointedTask for RocksDbTask {
+    fn snapshotter(&self) -> &Arc<Snapshotter> {
+        Self::snapshotter(self)
+    }
+
+    fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
+        Self::freeze(self, trigger)
+    }
+
+    fn begin_freeze(&mut self, trigger: &Trigger) -> Result<Freeze> {
+        Ok(Freeze::Elsewhere(Box::new(self.freezing(trigger)?)))
+    }
+
+    fn notify_complete(&mut self, checkpoint: CheckpointId) {
+        Self::notify_complete(self, checkpoint);
+    }
+
+    fn notify_aborted(&mut self, checkpoint: CheckpointId) {
+        Self::notify_aborted(self, checkpoint);
     }
 }
 
