@@ -92,7 +92,8 @@ impl RocksDbTask {
     /// The same, to be done on another thread. Nothing may be written before it is done.
     fn freezing(&self, trigger: &Trigger) -> Result<impl FnOnce() -> Result<LocalSnapshot> + Send + 'static> {
         let linked = LinkedFolder::beside(self.backend.folder(), trigger.checkpoint, &self.env)?;
-        let (backend, snapshotter, env) = (self.backend.local_checkpoints(), self.snapshotter.clone(), self.env.clone());
+        let (backend, snapshotter, env) =
+            (self.backend.local_checkpoints(), self.snapshotter.clone(), self.env.clone());
         let (layout, range, states) = (self.backend.layout(), self.backend.key_groups(), self.backend.states());
         let is_incremental = trigger.kind == CheckpointKind::Incremental;
         Ok(move || {
