@@ -59,6 +59,42 @@ fn records_of_later_epochs_wait_for_the_snapshot() {
     assert!(job.outside.outputs() == job.expected());
 }
 
+#[cfg(feature = "rocksdb")]
+#[test]
+fn an_operator_that_is_frozen_elsewhere_takes_nothing_in_and_those_downstream_freeze_meanwhile() {
+    let (mut job, meddling) = (Job::new(Kind::RocksDb, 6_000), Arc::new(Meddling::default()));
+    let with = meddling.clone();
+    job.control_of = Arc::new(move |_, inner| Arc::new(MeddlingControl { inner, with: with.clone() }));
+    let counted = Arc::new(AtomicU64::new(0));
+    let count = counted.clone();
+    job.hook = Arc::new(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    job.live(1, async |life| {
+        life.until_given(300).await;
+        meddling.holds_freezes.store(true, Ordering::SeqCst);
+        let checkpoint = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
+        // The operators are one behind the other, on one thread, and none has come to its end.
+        until(|| meddling.held.count() == 3).await;
+        let counted_early = counted.load(Ordering::SeqCst);
+        until(|| life.given() > counted_early).await;
+        tokio::time::sleep(A_WHILE).await;
+        assert_eq!(counted.load(Ordering::SeqCst), counted_early, "it went on while it was frozen");
+        assert_eq!(life.control.newest_complete(), None);
+        meddling.holds_freezes.store(false, Ordering::SeqCst);
+        meddling.held.let_go();
+        until(|| life.control.newest_complete() == Some(checkpoint)).await;
+
+        let latest = life.coordinator.latest().await.unwrap().unwrap();
+        assert_eq!(positions_of(&latest).values().sum::<u64>(), counted_early);
+        life.until_given(2_000).await;
+    });
+    // The restored state is compared with the positions.
+    job.live(2, async |life| life.finish().await);
+    assert!(job.outside.outputs() == job.expected());
+}
+
 #[test]
 fn a_checkpoint_that_is_aborted_is_not_the_end_of_the_job() {
     let job = Job::new(Kind::Heap, 4_000);

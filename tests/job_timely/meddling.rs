@@ -9,6 +9,7 @@ use icecore::layout::{CheckpointId, SubtaskName};
 use icecore::metadata::SourcePosition;
 use icecore::snapshot::{LocalSnapshot, Snapshotter, Trigger};
 use icecore::{Error, ErrorKind};
+use parking_lot::Mutex;
 use timely::scheduling::SyncActivator;
 
 /// What it does. By default nothing.
@@ -20,11 +21,40 @@ pub struct Meddling {
     pub declines_once: AtomicBool,
     /// Nobody hears what became of checkpoints.
     pub is_silent: AtomicBool,
+    /// What is to be frozen on other threads waits until it is let go.
+    pub holds_freezes: AtomicBool,
+    pub held: Held,
+}
+
+/// Freezes that wait.
+#[derive(Default)]
+pub struct Held(Mutex<Vec<Box<dyn FnOnce() + Send>>>);
+
+impl Held {
+    pub fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    pub fn let_go(&self) {
+        self.0.lock().drain(..).for_each(|freeze| freeze());
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Held({})", self.count())
+    }
 }
 
 impl Default for Meddling {
     fn default() -> Self {
-        Self { last_epoch: u64::MAX.into(), declines_once: false.into(), is_silent: false.into() }
+        Self {
+            last_epoch: u64::MAX.into(),
+            declines_once: false.into(),
+            is_silent: false.into(),
+            holds_freezes: false.into(),
+            held: Held::default(),
+        }
     }
 }
 
@@ -69,7 +99,10 @@ impl CheckpointControl for MeddlingControl {
     }
 
     fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
-        self.inner.spawn_blocking(work);
+        match self.with.holds_freezes.load(Ordering::SeqCst) {
+            true => self.with.held.0.lock().push(work),
+            false => self.inner.spawn_blocking(work),
+        }
     }
 
     fn decline(&self, checkpoint: CheckpointId, subtask: &SubtaskName, error: &Error) {

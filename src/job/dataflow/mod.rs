@@ -6,7 +6,8 @@
 //! 1. Somebody triggers a checkpoint: the current epoch shall end with it ([`CheckpointControl`]).
 //! 2. Every [`source`] notices, notes its positions, and goes on in the next epoch.
 //! 3. A stateful operator ([`keyed`], [`sink`]) whose frontier has left the epoch has met every record of it and none of
-//!    a later one (what came early waits): it freezes its state, and uploads it beside its further work.
+//!    a later one (what came early waits): it freezes its state, and uploads it beside its further work. What takes its time to
+//!    freeze does so on another thread, and the operator alone waits for it.
 //!
 //! The same epochs bound what is under way, as timely has no flow control: a source gives at most
 //! [`MAX_RECORDS_PER_EPOCH`] records in one, and is at most [`MAX_EPOCHS_IN_FLIGHT`] ahead of the slowest stateful
