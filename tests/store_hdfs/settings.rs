@@ -40,7 +40,7 @@ async fn block_size_replication_and_site_files_are_used() {
     assert_eq!((status.replication, status.blocksize), (Some(1), Some(2 * MIB as u64)));
     bench.through(&bench.authority, HdfsOptions::default()).put(&path("y"), content(10)).await.unwrap();
     let status = bench.raw().get_file_info(&bench.place("y")).await.unwrap();
-    assert_eq!((status.replication, status.blocksize), (Some(2), Some(128 * MIB as u64)), "the cluster's own choice");
+    assert_eq!((status.replication, status.blocksize), (Some(2), Some(4 * MIB as u64)), "the cluster's own choice");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
