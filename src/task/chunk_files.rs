@@ -158,7 +158,7 @@ pub(super) fn skip(chunk: &mut dyn Read) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::keygroup::MaxParallelism;
     use crate::layout::{CheckpointId, Epoch, Uid};
@@ -239,7 +239,8 @@ mod tests {
         assert_eq!(files(&mut backend, Some(since)), expected);
     }
 
-    fn snapshot() -> HeapSnapshot {
+    /// Two states, of which `b` has no rows in key group 7.
+    pub(in crate::task) fn snapshot() -> HeapSnapshot {
         let (mut backend, [a, b]) = backend();
         for (state, group) in [(a, 3), (a, 7), (b, 3)] {
             put(&mut backend, state, group, b"value");
@@ -247,7 +248,8 @@ mod tests {
         backend.snapshot()
     }
 
-    fn restored(content: &[u8]) -> Result<usize> {
+    /// How many chunks there are, all of which must be sound.
+    pub(in crate::task) fn restored(content: &[u8]) -> Result<usize> {
         let mut restore = HeapRestore::new(max(), max().all_groups(), &[schema("a"), schema("b")]).unwrap();
         let mut chunks = 0;
         split(content, &mut |chunk| {

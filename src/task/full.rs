@@ -145,32 +145,7 @@ pub(super) fn wrong_backend(plan: &RestorePlan, found: Backend) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metadata::{StateKind, StateSchema};
-    use crate::state::heap::{HeapBackend, HeapRestore};
-    use crate::state::{KeyLayout, KeyedBackend};
-
-    fn schema(name: &str) -> StateSchema {
-        let serializer = || "bytes".to_owned();
-        let (key_serializer, value_serializer) = (serializer(), serializer());
-        StateSchema { name: name.into(), kind: StateKind::Value, key_serializer, value_serializer }
-    }
-
-    fn max() -> MaxParallelism {
-        MaxParallelism::new(128).unwrap()
-    }
-
-    /// Two states, of which `b` has no rows in key group 7.
-    fn snapshot() -> Arc<HeapSnapshot> {
-        let mut backend = HeapBackend::new(max(), max().all_groups()).unwrap();
-        for (name, groups) in [("a", &[3, 7][..]), ("b", &[3])] {
-            let state = backend.open_state(&schema(name)).unwrap();
-            for group in groups {
-                let row = KeyLayout::new(max()).row_key(*group, name.as_bytes(), b"");
-                backend.put(state, &row, b"value").unwrap();
-            }
-        }
-        Arc::new(backend.snapshot())
-    }
+    use crate::task::chunk_files::tests::{restored, snapshot};
 
     fn bytes_of(file: &LocalFile) -> bytes::Bytes {
         match &file.source {
@@ -179,19 +154,9 @@ mod tests {
         }
     }
 
-    fn restored(content: &[u8]) -> Result<usize> {
-        let mut restore = HeapRestore::new(max(), max().all_groups(), &[schema("a"), schema("b")]).unwrap();
-        let mut chunks = 0;
-        chunk_files::split(content, &mut |chunk| {
-            chunks += 1;
-            restore.add_chunk(chunk).map(drop)
-        })?;
-        restore.finish().map(|_| chunks)
-    }
-
     #[test]
     fn a_group_s_file_holds_one_chunk_for_each_state_with_rows() {
-        let files = prepare_chunks(&snapshot()).unwrap();
+        let files = prepare_chunks(&Arc::new(snapshot())).unwrap();
         let names: Vec<&str> = files.iter().map(|file| file.local_name.as_str()).collect();
         assert_eq!(names, ["keygroup-3/0.state", "keygroup-7/0.state"]);
         assert_eq!(restored(&bytes_of(&files[0])).unwrap(), 2);
@@ -213,7 +178,7 @@ mod tests {
     #[test]
     fn the_reader_of_tables_reads_chunks_as_well() {
         let folder = tempfile::tempdir().unwrap();
-        for file in prepare_chunks(&snapshot()).unwrap() {
+        for file in prepare_chunks(&Arc::new(snapshot())).unwrap() {
             let path = folder.path().join(file.local_name.as_str());
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, bytes_of(&file)).unwrap();

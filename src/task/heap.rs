@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::full::{self, FULL_MANIFEST_NAME, FULL_STATE_NAME, FULL_TABLE_NAME};
-use super::{CheckpointedTask, chunk_files};
+use super::{checkpointed_task, chunk_files};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
@@ -140,23 +140,7 @@ impl HeapTask {
     }
 }
 
-impl CheckpointedTask for HeapTask {
-    fn snapshotter(&self) -> &Arc<Snapshotter> {
-        Self::snapshotter(self)
-    }
-
-    fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
-        Self::freeze(self, trigger)
-    }
-
-    fn notify_complete(&mut self, checkpoint: CheckpointId) {
-        Self::notify_complete(self, checkpoint);
-    }
-
-    fn notify_aborted(&mut self, checkpoint: CheckpointId) {
-        Self::notify_aborted(self, checkpoint);
-    }
-}
+checkpointed_task!(HeapTask {});
 
 impl KeyedBackend for HeapTask {
     delegate_keyed_backend!(self => self.backend);

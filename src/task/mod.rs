@@ -76,6 +76,32 @@ pub trait CheckpointedTask: KeyedBackend {
     fn notify_aborted(&mut self, checkpoint: CheckpointId);
 }
 
+/// A task's own methods as a [`CheckpointedTask`], and what it does otherwise than by default.
+macro_rules! checkpointed_task {
+    ($task:ty { $($otherwise:tt)* }) => {
+        impl $crate::task::CheckpointedTask for $task {
+            fn snapshotter(&self) -> &Arc<Snapshotter> {
+                Self::snapshotter(self)
+            }
+
+            fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
+                Self::freeze(self, trigger)
+            }
+
+            $($otherwise)*
+
+            fn notify_complete(&mut self, checkpoint: CheckpointId) {
+                Self::notify_complete(self, checkpoint);
+            }
+
+            fn notify_aborted(&mut self, checkpoint: CheckpointId) {
+                Self::notify_aborted(self, checkpoint);
+            }
+        }
+    };
+}
+use checkpointed_task;
+
 impl<T: CheckpointedTask + ?Sized> CheckpointedTask for Box<T> {
     fn snapshotter(&self) -> &Arc<Snapshotter> {
         (**self).snapshotter()

@@ -3,6 +3,7 @@
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// The longest key or value that lies in its node, in bytes: either takes 24 then, whether it is short or long.
@@ -60,16 +61,22 @@ impl Short {
     }
 }
 
+impl<L: Deref<Target: AsRef<[u8]>>> Bytes<L> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Short(short) => short.as_slice(),
+            Self::Long(long) => (**long).as_ref(),
+        }
+    }
+}
+
 impl Key {
     pub(super) fn new(bytes: &[u8]) -> Self {
         Self(Short::of([bytes, &[]]).map_or_else(|| Bytes::Long(bytes.into()), Bytes::Short))
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
-        match &self.0 {
-            Bytes::Short(short) => short.as_slice(),
-            Bytes::Long(long) => long,
-        }
+        self.0.as_slice()
     }
 }
 
@@ -79,10 +86,7 @@ impl Value {
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
-        match &self.0 {
-            Bytes::Short(short) => short.as_slice(),
-            Bytes::Long(long) => long,
-        }
+        self.0.as_slice()
     }
 
     pub(super) fn append(&mut self, suffix: &[u8]) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub use database::{Cut, freeze_database};
 
 use super::folder::local_file;
-use super::{CheckpointedTask, Freeze, full};
+use super::{Freeze, checkpointed_task, full};
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
@@ -133,27 +133,11 @@ impl RocksDbTask {
     }
 }
 
-impl CheckpointedTask for RocksDbTask {
-    fn snapshotter(&self) -> &Arc<Snapshotter> {
-        Self::snapshotter(self)
-    }
-
-    fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
-        Self::freeze(self, trigger)
-    }
-
+checkpointed_task!(RocksDbTask {
     fn begin_freeze(&mut self, trigger: &Trigger) -> Result<Freeze> {
         Ok(Freeze::Elsewhere(Box::new(self.freezing(trigger)?)))
     }
-
-    fn notify_complete(&mut self, checkpoint: CheckpointId) {
-        Self::notify_complete(self, checkpoint);
-    }
-
-    fn notify_aborted(&mut self, checkpoint: CheckpointId) {
-        Self::notify_aborted(self, checkpoint);
-    }
-}
+});
 
 impl KeyedBackend for RocksDbTask {
     delegate_keyed_backend!(self => self.backend);
