@@ -262,3 +262,84 @@ fn more_rows_than_one_batch_are_deleted_and_their_neighbours_kept() {
     let left: Vec<_> = rows(&mut backend, "bids").into_iter().map(|(key, _)| key).collect();
     assert_eq!(left, [row(6, 0), row(8, 0)]);
 }
+
+/// Memtables of 64 KiB fill up all the time: before the cut, at it, and while the copy is made.
+#[test]
+fn a_local_checkpoint_holds_what_was_written_before_its_cut_and_nothing_that_was_written_while_it_was_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = RocksDbOptions { write_buffer_bytes: 64 << 10, ..options() };
+    let live = folder.path().join("live");
+    let mut backend = RocksDbBackend::create(&live, max(), max().all_groups(), small).unwrap();
+    let schemas = ["bids", "asks"].map(schema);
+    let states = schemas.clone().map(|schema| backend.open_state(&schema).unwrap());
+    let write = |backend: &mut RocksDbBackend, number: u32| {
+        backend.put(states[number as usize % 2], &row((number % 128) as u16, number), &[7; 100]).unwrap();
+    };
+    let (mut written, mut meanwhile) = (0, 0);
+    for round in 0..20 {
+        for _ in 0..round * 97 {
+            write(&mut backend, written);
+            written += 1;
+        }
+        let target = folder.path().join(round.to_string());
+        let (checkpoint, cut) = (backend.begin_checkpoint().unwrap(), written);
+        assert!(checkpoint.sequence().is_some());
+        let making = std::thread::spawn({
+            let target = target.clone();
+            move || checkpoint.create(&target, &SystemClock::new()).unwrap()
+        });
+        while !making.is_finished() {
+            write(&mut backend, written);
+            written += 1;
+        }
+        making.join().unwrap();
+        meanwhile += written - cut;
+        let mut copy = RocksDbBackend::open(&target, max(), max().all_groups(), &schemas, options()).unwrap();
+        let mut numbers: Vec<u32> =
+            ["bids", "asks"].iter().flat_map(|state| rows(&mut copy, state)).map(number).collect();
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq(0..cut), "round {round}");
+    }
+    assert!(meanwhile > 1_000, "writing went on: {meanwhile} rows");
+}
+
+fn number((key, _): (Vec<u8>, Vec<u8>)) -> u32 {
+    let parts = icecore::state::KeyLayout::new(max()).parse_row(&key).unwrap().key.to_vec();
+    u32::from_be_bytes(parts.try_into().unwrap())
+}
+
+#[test]
+fn a_state_that_is_opened_while_a_local_checkpoint_is_made_waits_for_it_and_is_not_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("copy");
+    let (mut backend, id) = created(&folder.path().join("live"));
+    backend.put(id, &row(1, 1), b"value").unwrap();
+    let checkpoint = backend.begin_checkpoint().unwrap();
+    let error = backend.begin_checkpoint().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Temporary, "{error}");
+    let making = std::thread::spawn({
+        let target = target.clone();
+        move || {
+            std::thread::sleep(Duration::from_millis(50));
+            checkpoint.create(&target, &SystemClock::new())
+        }
+    });
+    let late = backend.open_state(&schema("late")).unwrap();
+    backend.put(late, &row(2, 2), b"value").unwrap();
+    making.join().unwrap().unwrap();
+    assert_eq!(rows(&mut open(&target, 0, 127).unwrap(), "bids").len(), 1);
+}
+
+#[test]
+fn with_a_log_a_local_checkpoint_is_cut_where_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join("copy");
+    let logging = RocksDbOptions { write_ahead_log: true, ..options() };
+    let mut backend = RocksDbBackend::create(&folder.path().join("live"), max(), max().all_groups(), logging).unwrap();
+    let id = backend.open_state(&schema("bids")).unwrap();
+    backend.put(id, &row(1, 1), b"value").unwrap();
+    let checkpoint = backend.begin_checkpoint().unwrap();
+    assert_eq!(checkpoint.sequence(), None);
+    checkpoint.create(&target, &SystemClock::new()).unwrap();
+    assert_eq!(rows(&mut open(&target, 0, 127).unwrap(), "bids").len(), 1);
+}

@@ -35,15 +35,23 @@ pub use rocksdb::{Cut, RocksDbTask, freeze_database};
 pub enum Freeze {
     /// It is over.
     Done(LocalSnapshot),
-    /// It blocks, and may be done on any thread. Nothing may be written to the task before it is over.
-    Elsewhere(Box<dyn FnOnce() -> Result<LocalSnapshot> + Send>),
+    /// The rest of it blocks, and is to be done on another thread. None may be begun of another checkpoint before it is over.
+    Elsewhere {
+        /// The rest.
+        rest: Box<dyn FnOnce() -> Result<LocalSnapshot> + Send>,
+        /// Whether what is written to the task from now on is not in the checkpoint. If false nothing may be written before the rest
+        /// is over.
+        is_cut: bool,
+    },
 }
 
 impl fmt::Debug for Freeze {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Done(frozen) => f.debug_tuple("Done").field(frozen).finish(),
-            Self::Elsewhere(_) => f.write_str("Elsewhere"),
+            Self::Elsewhere { is_cut, .. } => {
+                f.debug_struct("Elsewhere").field("is_cut", is_cut).finish_non_exhaustive()
+            }
         }
     }
 }
@@ -60,8 +68,8 @@ pub trait CheckpointedTask: KeyedBackend {
     /// As that of the task.
     fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot>;
 
-    /// Begins the synchronous part. An engine that has other operators on the same thread lets those go on while this one's state is
-    /// frozen elsewhere.
+    /// Begins the synchronous part. An engine goes on while the state is frozen elsewhere: with all its operators, or at least with the
+    /// others.
     ///
     /// # Errors
     /// As that of the task.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use icecore::ErrorKind;
+use icecore::job::dataflow::CheckpointControl;
 use icecore::metadata::CheckpointKind;
 
 use crate::meddling::{Meddling, MeddlingControl};
@@ -24,9 +25,28 @@ fn meddled(end: u64) -> (Job, Arc<Meddling>) {
     (job, with)
 }
 
+/// A job on databases whose sources wait at 300 records a split, with what can hold its freezes, and how many records
+/// were counted.
+#[cfg(feature = "rocksdb")]
+fn held_freezes() -> (Job, Arc<Meddling>, Arc<AtomicU64>) {
+    let (mut job, meddling) = (Job::new(Kind::RocksDb, 6_000), Arc::new(Meddling::default()));
+    job.limit.store(300, Ordering::SeqCst);
+    let with = meddling.clone();
+    job.control_of = Arc::new(move |_, inner| Arc::new(MeddlingControl { inner, with: with.clone() }));
+    let counted = Arc::new(AtomicU64::new(0));
+    let count = counted.clone();
+    job.hook = Arc::new(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    (job, meddling, counted)
+}
+
 #[test]
 fn records_of_later_epochs_wait_for_the_snapshot() {
     let (mut job, meddling) = meddled(3_000);
+    // However late the test is, the sources are not at their end when it takes the checkpoint.
+    job.limit.store(400, Ordering::SeqCst);
     meddling.last_epoch.store(0, Ordering::SeqCst);
     // The number behind the last one of split 0, which is on the first worker, that was counted.
     let counted = Arc::new(AtomicU64::new(0));
@@ -41,6 +61,8 @@ fn records_of_later_epochs_wait_for_the_snapshot() {
         until(|| counted.load(Ordering::SeqCst) > 300).await;
         let checkpoint = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
         // The first worker's source goes on in the next epoch, the second one's stays in the first.
+        until(|| life.control.orders().epoch == 1).await;
+        job.limit.store(u64::MAX, Ordering::SeqCst);
         until(|| life.control.is_drained() || life.given[0].load(Ordering::SeqCst) == 3_000).await;
         tokio::time::sleep(A_WHILE).await;
         let counted_early = counted.load(Ordering::SeqCst);
@@ -61,36 +83,52 @@ fn records_of_later_epochs_wait_for_the_snapshot() {
 
 #[cfg(feature = "rocksdb")]
 #[test]
-fn an_operator_that_is_frozen_elsewhere_takes_nothing_in_and_those_downstream_freeze_meanwhile() {
-    let (mut job, meddling) = (Job::new(Kind::RocksDb, 6_000), Arc::new(Meddling::default()));
-    let with = meddling.clone();
-    job.control_of = Arc::new(move |_, inner| Arc::new(MeddlingControl { inner, with: with.clone() }));
-    let counted = Arc::new(AtomicU64::new(0));
-    let count = counted.clone();
-    job.hook = Arc::new(move |_| {
-        count.fetch_add(1, Ordering::SeqCst);
-        Ok(())
-    });
+fn an_operator_goes_on_while_its_database_is_frozen_and_nothing_of_that_is_in_the_checkpoint() {
+    let (job, meddling, counted) = held_freezes();
     job.live(1, async |life| {
-        life.until_given(300).await;
+        life.until_given(900).await;
+        until(|| counted.load(Ordering::SeqCst) == 900).await;
         meddling.holds_freezes.store(true, Ordering::SeqCst);
         let checkpoint = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
-        // The operators are one behind the other, on one thread, and none has come to its end.
         until(|| meddling.held.count() == 3).await;
-        let counted_early = counted.load(Ordering::SeqCst);
-        until(|| life.given() > counted_early).await;
-        tokio::time::sleep(A_WHILE).await;
-        assert_eq!(counted.load(Ordering::SeqCst), counted_early, "it went on while it was frozen");
+        job.limit.store(u64::MAX, Ordering::SeqCst);
+        until(|| counted.load(Ordering::SeqCst) > 1_000).await;
         assert_eq!(life.control.newest_complete(), None);
-        meddling.holds_freezes.store(false, Ordering::SeqCst);
-        meddling.held.let_go();
+        meddling.let_freezes_go();
         until(|| life.control.newest_complete() == Some(checkpoint)).await;
 
         let latest = life.coordinator.latest().await.unwrap().unwrap();
-        assert_eq!(positions_of(&latest).values().sum::<u64>(), counted_early);
+        assert_eq!(positions_of(&latest).values().sum::<u64>(), 900);
         life.until_given(2_000).await;
     });
     // The restored state is compared with the positions.
+    job.live(2, async |life| life.finish().await);
+    assert!(job.outside.outputs() == job.expected());
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_further_checkpoint_waits_for_databases_that_are_being_frozen_for_one_that_was_aborted() {
+    let (job, meddling, counted) = held_freezes();
+    job.live(1, async |life| {
+        life.until_given(900).await;
+        until(|| counted.load(Ordering::SeqCst) == 900).await;
+        meddling.holds_freezes.store(true, Ordering::SeqCst);
+        let first = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
+        until(|| meddling.held.count() == 3).await;
+        assert!(life.coordinator.abort(first, "the test says so"));
+        job.limit.store(310, Ordering::SeqCst);
+        life.until_given(930).await;
+        let second = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
+        tokio::time::sleep(A_WHILE).await;
+        assert_eq!(meddling.held.count(), 3, "none is frozen for the second one");
+        meddling.let_freezes_go();
+        until(|| life.control.newest_complete() == Some(second)).await;
+        assert!(first < second);
+        let latest = life.coordinator.latest().await.unwrap().unwrap();
+        assert_eq!(positions_of(&latest).values().sum::<u64>(), 930);
+        job.limit.store(u64::MAX, Ordering::SeqCst);
+    });
     job.live(2, async |life| life.finish().await);
     assert!(job.outside.outputs() == job.expected());
 }

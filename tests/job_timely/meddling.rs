@@ -26,6 +26,13 @@ pub struct Meddling {
     pub held: Held,
 }
 
+impl Meddling {
+    pub fn let_freezes_go(&self) {
+        self.holds_freezes.store(false, Ordering::SeqCst);
+        self.held.let_go();
+    }
+}
+
 /// Freezes that wait.
 #[derive(Default)]
 pub struct Held(Mutex<Vec<Box<dyn FnOnce() + Send>>>);

@@ -238,6 +238,16 @@ impl Life {
     }
 }
 
+impl Drop for Life {
+    /// A test that fails must not wait for workers that nobody tells to end.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.control.cancel("the test has failed");
+            std::mem::forget(self.workers.lock().take());
+        }
+    }
+}
+
 pub async fn until(holds: impl Fn() -> bool) {
     let started = Instant::now();
     while !holds() {

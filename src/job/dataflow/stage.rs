@@ -70,7 +70,7 @@ pub(super) trait Stage: 'static {
         Ok(())
     }
 
-    /// The state was frozen for a checkpoint.
+    /// What is written from now on is not in a checkpoint, which may come to nothing still.
     fn frozen(&mut self, _checkpoint: CheckpointId) -> Result<()> {
         Ok(())
     }
@@ -184,9 +184,9 @@ struct Running<S: Stage> {
     /// Records and watermarks by epoch: those of later ones came early. Bounded as sources are.
     waiting: BTreeMap<u64, Vec<Element<S::Input>>>,
     watermarks: Watermarks,
-    /// What is being frozen on another thread. Nothing may be written meanwhile.
+    /// What is being frozen on another thread.
     freezing: Option<Freezing>,
-    /// The checkpoints that this run has frozen its state for, and that have not ended.
+    /// The checkpoints that this run has frozen its state for, or is at it, and that have not ended.
     frozen: BTreeSet<CheckpointId>,
     /// Whether it has processed a record.
     has_resumed: bool,
@@ -197,6 +197,8 @@ struct Running<S: Stage> {
 /// A freeze on another thread.
 struct Freezing {
     trigger: Trigger,
+    /// Whether what is written meanwhile is not in it. Otherwise nothing may be written.
+    is_cut: bool,
     /// Gets what it comes to.
     outcome: mpsc::Receiver<Result<LocalSnapshot>>,
 }
@@ -212,14 +214,18 @@ impl<S: Stage> Running<S> {
         frontier: Option<u64>,
         output: &mut Output<'_, S::Output>,
     ) -> Result<()> {
-        // First: whatever else there is to do may write.
-        if !self.has_frozen()? {
+        self.hear_of_freeze()?;
+        // Whatever else there is to do may write.
+        if self.freezing.as_ref().is_some_and(|freezing| !freezing.is_cut) {
             return Ok(());
         }
         self.hear()?;
         let beside = self.stage.go_on()?;
         let Some(held) = capability.as_mut().filter(|_| beside != Beside::TooFarBehind) else { return Ok(()) };
         while let Some((epoch, trigger)) = self.next_ended(*held.time()..frontier.unwrap_or(u64::MAX)) {
+            if trigger.is_some() && self.freezing.is_some() {
+                return Ok(());
+            }
             held.downgrade(&epoch);
             self.run(held, output)?;
             if let Some(trigger) = trigger {
@@ -227,7 +233,7 @@ impl<S: Stage> Running<S> {
             }
             // Also while it is frozen elsewhere: those downstream have the epoch's end, and freeze in the meantime.
             held.downgrade(&epoch.saturating_add(1));
-            if self.freezing.is_some() {
+            if self.freezing.as_ref().is_some_and(|freezing| !freezing.is_cut) {
                 return Ok(());
             }
         }
@@ -239,7 +245,7 @@ impl<S: Stage> Running<S> {
                 self.run(held, output)
             }
             None => {
-                if beside == Beside::Idle {
+                if beside == Beside::Idle && self.freezing.is_none() {
                     *capability = None;
                 }
                 Ok(())
@@ -324,50 +330,60 @@ impl<S: Stage> Running<S> {
     /// The part of this subtask in the checkpoint that the epoch just worked off ends with.
     fn freeze(&mut self, trigger: Trigger) -> Result<()> {
         match self.stage.freezing().and_then(|()| self.stage.task().begin_freeze(&trigger)) {
-            Ok(Freeze::Done(frozen)) => self.take_frozen(trigger, Ok(frozen)),
-            Ok(Freeze::Elsewhere(freeze)) => {
+            Ok(Freeze::Done(frozen)) => {
+                self.note_cut(trigger.checkpoint)?;
+                self.hand_over(trigger, Ok(frozen));
+            }
+            Ok(Freeze::Elsewhere { rest, is_cut }) => {
                 let (sender, outcome) = mpsc::sync_channel(1);
                 let waker = self.waker.clone();
                 self.control.spawn_blocking(Box::new(move || {
                     // There is room; who does not listen has ended.
-                    let _ = sender.send(freeze());
+                    let _ = sender.send(rest());
                     drop(sender);
                     let _ = waker.activate();
                 }));
-                self.freezing = Some(Freezing { trigger, outcome });
-                Ok(())
+                if is_cut {
+                    self.note_cut(trigger.checkpoint)?;
+                }
+                self.freezing = Some(Freezing { trigger, is_cut, outcome });
             }
-            Err(error) => self.take_frozen(trigger, Err(error)),
+            Err(error) => self.hand_over(trigger, Err(error)),
         }
+        Ok(())
     }
 
-    /// Takes in what was frozen on another thread. Returns false as long as that goes on.
-    fn has_frozen(&mut self) -> Result<bool> {
-        let Some(Freezing { trigger, outcome }) = self.freezing.take() else { return Ok(true) };
+    /// Takes in what was frozen on another thread, once it is.
+    fn hear_of_freeze(&mut self) -> Result<()> {
+        let Some(Freezing { trigger, is_cut, outcome }) = self.freezing.take() else { return Ok(()) };
         let frozen = match outcome.try_recv() {
             Ok(frozen) => frozen,
             Err(mpsc::TryRecvError::Empty) => {
-                self.freezing = Some(Freezing { trigger, outcome });
-                return Ok(false);
+                self.freezing = Some(Freezing { trigger, is_cut, outcome });
+                return Ok(());
             }
             Err(mpsc::TryRecvError::Disconnected) => {
                 Err(Error::new(ErrorKind::Internal, "freeze a task", "the thread that did it has panicked"))
             }
         };
-        self.take_frozen(trigger, frozen)?;
-        Ok(true)
+        if !is_cut && frozen.is_ok() {
+            self.note_cut(trigger.checkpoint)?;
+        }
+        self.hand_over(trigger, frozen);
+        Ok(())
     }
 
-    fn take_frozen(&mut self, trigger: Trigger, frozen: Result<LocalSnapshot>) -> Result<()> {
+    /// What is written from now on is not in the checkpoint.
+    fn note_cut(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.frozen.insert(checkpoint);
+        self.stage.frozen(checkpoint)
+    }
+
+    fn hand_over(&mut self, trigger: Trigger, frozen: Result<LocalSnapshot>) {
         let snapshotter = self.stage.task().snapshotter().clone();
         match frozen {
-            Ok(frozen) => {
-                self.frozen.insert(trigger.checkpoint);
-                self.stage.frozen(trigger.checkpoint)?;
-                self.control.upload(snapshotter, trigger, frozen);
-            }
+            Ok(frozen) => self.control.upload(snapshotter, trigger, frozen),
             Err(error) => self.control.decline(trigger.checkpoint, snapshotter.subtask(), &error),
         }
-        Ok(())
     }
 }

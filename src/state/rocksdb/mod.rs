@@ -2,8 +2,8 @@
 //!
 //! Rows have the same keys and values as in memory, so a state moves from one backend to the other as it
 //! is. Lists are appended to by a merge operator ([`APPEND_OPERATOR`]). A checkpoint is RocksDB's own:
-//! flush all column families at one sequence number, then hard-link the files; what is new among them,
-//! and where it goes, is the snapshot side's business.
+//! flush all column families at one sequence number, then hard-link the files ([`LocalCheckpoint`]); what is
+//! new among them, and where it goes, is the snapshot side's business.
 //!
 //! The database keeps no schema: `_metadata` does, and [`RocksDbBackend::open`] is given it. Opening
 //! drops the rows of key groups that the subtask does not own, so that they neither show nor end up in
@@ -26,7 +26,7 @@ use ::rocksdb::{
 };
 
 pub use ::rocksdb::DBCompressionType;
-pub use local_checkpoint::{CheckpointTimes, LocalCheckpoints};
+pub use local_checkpoint::{CheckpointTimes, LocalCheckpoint};
 pub use options::{APPEND_OPERATOR, RocksDbOptions};
 
 use super::backend::{KeyedBackend, RowBounds, RowVisitor, StateId};
@@ -38,6 +38,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
 use crate::metadata::{Backend, StateSchema};
 use error::from_rocksdb;
+use local_checkpoint::WriteBudget;
 
 const OPEN: &str = "open a state database";
 /// How many rows one write removes at most.
@@ -53,6 +54,8 @@ pub struct RocksDbBackend {
     schemas: Schemas,
     options: RocksDbOptions,
     writes: WriteOptions,
+    /// Of what is written while a local checkpoint is being made.
+    budget: Arc<WriteBudget>,
 }
 
 impl RocksDbBackend {
@@ -129,7 +132,8 @@ impl RocksDbBackend {
         let mut writes = WriteOptions::default();
         writes.disable_wal(!options.write_ahead_log);
         let (folder, layout) = (folder.to_path_buf(), KeyLayout::new(max_parallelism));
-        Ok(Self { db: Arc::new(db), folder, layout, owned: key_groups, schemas, options, writes })
+        let budget = Arc::new(WriteBudget::new(options.write_buffer_bytes));
+        Ok(Self { db: Arc::new(db), folder, layout, owned: key_groups, schemas, options, writes, budget })
     }
 
     /// The database. Rows may be read; whoever writes answers for the key layout.
@@ -153,28 +157,39 @@ impl RocksDbBackend {
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "find a state", "it is not open").with_object(&schema.name))
     }
 
-    /// Writes out what is only in memory, so that the folder alone holds everything.
+    /// Writes out what is only in memory, so that the folder alone holds everything. Not while a checkpoint is being made: that
+    /// would come to nothing.
     ///
     /// # Errors
     /// What RocksDB fails with.
     pub fn flush_all(&self) -> Result<()> {
-        self.local_checkpoints().flush("flush a state database")
+        local_checkpoint::flush(&self.db, &self.families(), &self.folder, "flush a state database")
     }
 
-    /// Makes a consistent, openable copy of the database: [`LocalCheckpoints::create`]. This is the whole synchronous part of a
-    /// snapshot.
+    /// Makes a consistent, openable copy of the database: all of [`LocalCheckpoint`]. Blocks.
     ///
     /// # Errors
-    /// As that.
+    /// As [`RocksDbBackend::begin_checkpoint`] and [`LocalCheckpoint::create`].
     pub fn create_checkpoint(&self, target: &Path, clock: &dyn Clock) -> Result<CheckpointTimes> {
-        self.local_checkpoints().create(target, clock)
+        self.begin_checkpoint()?.create(target, clock)
     }
 
-    /// What makes such copies on another thread. It holds what was written before the copy is begun and, if anything is written
-    /// before it has ended, some of that, too: nothing should be. No state can be opened while there is one.
-    pub fn local_checkpoints(&self) -> LocalCheckpoints {
-        let families = self.schemas.iter().map(|schema| schema.name.clone()).collect();
-        LocalCheckpoints::new(self.db.clone(), families, self.folder.clone())
+    /// Makes the cut for a copy of the database that is then made on another thread, at once. What is written from now on is
+    /// not in it. Without a write-ahead log, that is; with one nothing may be written before the copy is made:
+    /// [`LocalCheckpoint::sequence`] tells.
+    ///
+    /// Until it is made, or dropped, whoever writes half of [`RocksDbOptions::write_buffer_bytes`], or opens a state, waits
+    /// for that: it must not be left to a thread that writes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Temporary`] while another one is being made; what RocksDB fails with.
+    pub fn begin_checkpoint(&self) -> Result<LocalCheckpoint> {
+        let has_log = self.options.write_ahead_log;
+        LocalCheckpoint::begin(self.db.clone(), self.families(), self.folder.clone(), has_log, &self.budget)
+    }
+
+    fn families(&self) -> Vec<String> {
+        self.schemas.iter().map(|schema| schema.name.clone()).collect()
     }
 
     fn drop_foreign_key_groups(&mut self) -> Result<()> {
@@ -239,10 +254,11 @@ impl KeyedBackend for RocksDbBackend {
             return Ok(known);
         }
         self.schemas.check_room(schema)?;
+        self.budget.wait();
         let db = Arc::get_mut(&mut self.db).ok_or_else(|| {
             Error::new(ErrorKind::Temporary, "make a state", "a checkpoint of its database is being made")
                 .with_object(&schema.name)
-                .with_advice("open states before checkpoints are taken, or try again")
+                .with_advice("try again")
         })?;
         db.create_cf(&schema.name, &self.options.of_state())
             .map_err(|error| from_rocksdb("make a state", &schema.name, error))?;
@@ -265,6 +281,7 @@ impl KeyedBackend for RocksDbBackend {
         self.layout.check_owned(OPERATION, key, self.owned)?;
         check_value(OPERATION, value.len())?;
         let (schema, family) = self.family(state)?;
+        self.budget.spend(1, key.len().saturating_add(value.len()));
         let put = self.db.put_cf_opt(family, key, value, &self.writes);
         put.map_err(|error| from_rocksdb(OPERATION, &schema.name, error))
     }
@@ -273,6 +290,7 @@ impl KeyedBackend for RocksDbBackend {
         const OPERATION: &str = "delete a row";
         self.layout.check_owned(OPERATION, key, self.owned)?;
         let (schema, family) = self.family(state)?;
+        self.budget.spend(1, key.len());
         let deletion = self.db.delete_cf_opt(family, key, &self.writes);
         deletion.map_err(|error| from_rocksdb(OPERATION, &schema.name, error))
     }
@@ -282,6 +300,7 @@ impl KeyedBackend for RocksDbBackend {
         self.layout.check_owned(OPERATION, key, self.owned)?;
         check_value(OPERATION, suffix.len())?;
         let (schema, family) = self.family(state)?;
+        self.budget.spend(1, key.len().saturating_add(suffix.len()));
         let merge = self.db.merge_cf_opt(family, key, suffix, &self.writes);
         merge.map_err(|error| from_rocksdb(OPERATION, &schema.name, error))
     }
@@ -303,7 +322,8 @@ impl KeyedBackend for RocksDbBackend {
         }
         // Row by row: a range tombstone for every cleared map would slow down all reads around it.
         let mut batch = WriteBatch::default();
-        let write = |batch| {
+        let write = |batch: WriteBatch| {
+            self.budget.spend(batch.len(), batch.size_in_bytes());
             let written = self.db.write_opt(batch, &self.writes);
             written.map_err(|error| from_rocksdb(OPERATION, &schema.name, error))
         };

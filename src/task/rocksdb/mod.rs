@@ -13,14 +13,14 @@ pub use database::{Cut, freeze_database};
 use super::folder::local_file;
 use super::{Freeze, checkpointed_task, full};
 use crate::env::Env;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
 use crate::layout::{CheckpointId, Uid};
 use crate::metadata::{Backend, CheckpointKind, StateSchema, TableInfo};
 use crate::restore::{Checkpoint, FetchOptions, RestorePlan};
 use crate::rocksfolder::{ReadOptions, RocksFolder};
 use crate::snapshot::{Hold, LocalFile, LocalSnapshot, Prepare, Snapshotter, Trigger};
-use crate::state::rocksdb::{RocksDbBackend, RocksDbOptions};
+use crate::state::rocksdb::{LocalCheckpoint, RocksDbBackend, RocksDbOptions};
 use crate::state::{KeyLayout, KeyedBackend, delegate_keyed_backend};
 
 /// A subtask that keeps its state in RocksDB. It is a [`KeyedBackend`] itself: typed state is read and
@@ -84,41 +84,23 @@ impl RocksDbTask {
     /// database, which goes when the returned value is dropped. Blocks.
     ///
     /// # Errors
-    /// What RocksDB fails with.
+    /// As [`RocksDbBackend::create_checkpoint`].
     pub fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
-        self.freezing(trigger)?()
+        let freezing = self.begin(trigger)?;
+        freezing.finish()
     }
 
-    /// The same, to be done on another thread. Nothing may be written before it is done.
-    fn freezing(&self, trigger: &Trigger) -> Result<impl FnOnce() -> Result<LocalSnapshot> + Send + 'static> {
-        let linked = LinkedFolder::beside(self.backend.folder(), trigger.checkpoint, &self.env)?;
-        let (backend, snapshotter, env) =
-            (self.backend.local_checkpoints(), self.snapshotter.clone(), self.env.clone());
-        let (layout, range, states) = (self.backend.layout(), self.backend.key_groups(), self.backend.states());
-        let is_incremental = trigger.kind == CheckpointKind::Incremental;
-        Ok(move || {
-            let times = backend.create(&linked.path, &*env.clock)?;
-            drop(backend);
-            let linked = Arc::new(linked);
-            let mut hold = Hold::new(linked.clone());
-            let prepare = if is_incremental {
-                let linked = linked.clone();
-                Prepare::new(move || read_linked(&linked.path, layout, range, &snapshotter))
-            } else {
-                let states = states.clone();
-                let tables = Arc::new(tables::table_folder(linked.path.parent().unwrap_or(Path::new(".")))?);
-                hold = Hold::new((linked.clone(), tables.clone()));
-                Prepare::new(move || prepare_full(&linked.path, tables.path(), layout, range, &states))
-            };
-            Ok(LocalSnapshot {
-                backend: Backend::RocksDb,
-                key_groups: Some(range),
-                states,
-                files: Vec::new(),
-                prepare: Some(prepare),
-                sync_us: u64::try_from((times.flush + times.link).as_micros()).unwrap_or(u64::MAX),
-                hold: Some(hold),
-            })
+    /// Makes the cut, as [`RocksDbBackend::begin_checkpoint`] does.
+    fn begin(&self, trigger: &Trigger) -> Result<Freezing> {
+        Ok(Freezing {
+            linked: LinkedFolder::beside(self.backend.folder(), trigger.checkpoint, &self.env)?,
+            layout: self.backend.layout(),
+            range: self.backend.key_groups(),
+            states: self.backend.states(),
+            is_incremental: trigger.kind == CheckpointKind::Incremental,
+            snapshotter: self.snapshotter.clone(),
+            env: self.env.clone(),
+            copy: self.backend.begin_checkpoint()?,
         })
     }
 
@@ -135,9 +117,56 @@ impl RocksDbTask {
 
 checkpointed_task!(RocksDbTask {
     fn begin_freeze(&mut self, trigger: &Trigger) -> Result<Freeze> {
-        Ok(Freeze::Elsewhere(Box::new(self.freezing(trigger)?)))
+        let freezing = self.begin(trigger)?;
+        let is_cut = freezing.copy.sequence().is_some();
+        Ok(Freeze::Elsewhere { rest: Box::new(|| freezing.finish()), is_cut })
     }
 });
+
+/// A freeze that was begun.
+struct Freezing {
+    linked: LinkedFolder,
+    layout: KeyLayout,
+    range: KeyGroupRange,
+    states: Vec<StateSchema>,
+    is_incremental: bool,
+    snapshotter: Arc<Snapshotter>,
+    env: Env,
+    copy: LocalCheckpoint,
+}
+
+impl Freezing {
+    /// The rest of it.
+    fn finish(self) -> Result<LocalSnapshot> {
+        let Self { linked, layout, range, states, is_incremental, snapshotter, env, copy } = self;
+        let sequence = copy.sequence();
+        let times = copy.create(&linked.path, &*env.clock)?;
+        let linked = Arc::new(linked);
+        let mut hold = Hold::new(linked.clone());
+        let prepare = if is_incremental {
+            let linked = linked.clone();
+            Prepare::new(move || read_linked(&linked.path, sequence, layout, range, &snapshotter))
+        } else {
+            let states = states.clone();
+            let tables = Arc::new(tables::table_folder(linked.path.parent().unwrap_or(Path::new(".")))?);
+            hold = Hold::new((linked.clone(), tables.clone()));
+            Prepare::new(move || {
+                let read = ReadOptions { is_known: None, logs_are_in_folder: true };
+                check_cut(&RocksFolder::read_with(&linked.path, read)?, sequence)?;
+                prepare_full(&linked.path, tables.path(), layout, range, &states)
+            })
+        };
+        Ok(LocalSnapshot {
+            backend: Backend::RocksDb,
+            key_groups: Some(range),
+            states,
+            files: Vec::new(),
+            prepare: Some(prepare),
+            sync_us: u64::try_from((times.flush + times.link).as_micros()).unwrap_or(u64::MAX),
+            hold: Some(hold),
+        })
+    }
+}
 
 impl KeyedBackend for RocksDbTask {
     delegate_keyed_backend!(self => self.backend);
@@ -177,6 +206,7 @@ impl Drop for LinkedFolder {
 /// The files of a local checkpoint of our own backend.
 fn read_linked(
     path: &Path,
+    sequence: Option<u64>,
     layout: KeyLayout,
     range: KeyGroupRange,
     snapshotter: &Snapshotter,
@@ -184,6 +214,7 @@ fn read_linked(
     let is_known = |identity: &_| snapshotter.knows(identity);
     let read = ReadOptions { is_known: Some(&is_known), logs_are_in_folder: true };
     let folder = RocksFolder::read_with(path, read)?;
+    check_cut(&folder, sequence)?;
     folder
         .files()
         .iter()
@@ -193,6 +224,22 @@ fn read_linked(
             Ok(local)
         })
         .collect()
+}
+
+/// Nothing that was written after the cut may be in it: not if somebody had the database written out meanwhile either.
+fn check_cut(folder: &RocksFolder, sequence: Option<u64>) -> Result<()> {
+    let Some(sequence) = sequence else { return Ok(()) };
+    let is_later = |table: &TableInfo| table.largest_sequence > sequence;
+    match folder.files().iter().find(|file| file.table.as_ref().is_some_and(is_later)) {
+        None => Ok(()),
+        Some(file) => {
+            Err(Error::new(ErrorKind::Temporary, "make a local checkpoint", "it has writes from after its cut")
+                .with_object(&file.name)
+                .with_advice(
+                    "do not flush the database while a checkpoint of it is being made; the next one may succeed",
+                ))
+        }
+    }
 }
 
 /// The key groups that a table's bounds span; `None` if they do not tell, and the table is always
@@ -217,3 +264,44 @@ fn prepare_full(
 
 /// Visits the rows of a full checkpoint's tables.
 pub(super) use full::FullRowVisitor;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::SystemClock;
+    use crate::metadata::StateKind;
+
+    /// A copy that rows were written before and after the cut of, checked.
+    fn checked_copy(meanwhile: impl FnOnce(&mut RocksDbBackend)) -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let max = MaxParallelism::new(4).unwrap();
+        let options = RocksDbOptions::default();
+        let mut backend = RocksDbBackend::create(&folder.path().join("db"), max, max.all_groups(), options).unwrap();
+        let schema = StateSchema {
+            name: "bids".into(),
+            kind: StateKind::Value,
+            key_serializer: "bytes".into(),
+            value_serializer: "bytes".into(),
+        };
+        let state = backend.open_state(&schema).unwrap();
+        let row = |key: &[u8]| KeyLayout::new(max).row_key(0, key, &[]);
+        backend.put(state, &row(b"before"), b"").unwrap();
+        let copy = backend.begin_checkpoint().unwrap();
+        let sequence = copy.sequence();
+        assert!(sequence.is_some());
+        backend.put(state, &row(b"after"), b"").unwrap();
+        meanwhile(&mut backend);
+        let target = folder.path().join("copy");
+        copy.create(&target, &SystemClock::new()).unwrap();
+        let read = ReadOptions { is_known: None, logs_are_in_folder: true };
+        check_cut(&RocksFolder::read_with(&target, read).unwrap(), sequence)
+    }
+
+    #[test]
+    fn a_copy_that_was_flushed_into_is_refused_and_another_one_is_not() {
+        checked_copy(|_| {}).unwrap();
+        let error = checked_copy(|backend| backend.flush_all().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Temporary);
+        assert!(error.message().contains("after its cut"), "{error}");
+    }
+}
