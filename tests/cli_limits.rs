@@ -37,6 +37,7 @@ fn one_checkpoint() -> Bench {
         files: vec![file],
         prepare: None,
         sync_us: 0,
+        beside_us: 0,
         hold: None,
     };
     tokio::runtime::Runtime::new().unwrap().block_on(async {

@@ -85,6 +85,7 @@ fn frozen(source: &Path) -> LocalSnapshot {
         files: vec![file],
         prepare: None,
         sync_us: 0,
+        beside_us: 0,
         hold: None,
     }
 }

@@ -72,6 +72,7 @@ pub fn upload(runtime: &Runtime, corpus: &Corpus, store: &StoreRef, job: &str) -
             files: corpus.names.iter().map(|name| local_file(corpus, name)).collect(),
             prepare: None,
             sync_us: 0,
+            beside_us: 0,
             hold: None,
         };
         let folder = CheckpointFolder { checkpoint: CheckpointId(1), epoch: EPOCH };

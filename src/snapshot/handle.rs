@@ -73,7 +73,7 @@ pub struct SubtaskHandle {
 pub struct SnapshotStats {
     /// How long the subtask was held up, in microseconds.
     pub sync_us: u64,
-    /// How long hashing and moving took, in microseconds.
+    /// How long the rest took, in microseconds: what freezing takes beside the subtask's work, hashing and moving.
     pub async_us: u64,
     /// Files in the subtask's state.
     pub files: u64,

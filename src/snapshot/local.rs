@@ -26,8 +26,10 @@ pub struct LocalSnapshot {
     pub files: Vec<LocalFile>,
     /// Finds or makes the rest of them, in the background: reading a MANIFEST, say. Blocks.
     pub prepare: Option<Prepare>,
-    /// How long freezing took, in microseconds.
+    /// How long freezing held the subtask up, in microseconds.
     pub sync_us: u64,
+    /// How long it went on beside the subtask's work, in microseconds.
+    pub beside_us: u64,
     /// Keeps the frozen files alive (a folder of hard links, say) until the snapshot is dropped.
     pub hold: Option<Hold>,
 }

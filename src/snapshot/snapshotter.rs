@@ -156,7 +156,7 @@ impl Snapshotter {
     pub async fn upload(&self, trigger: &Trigger, snapshot: LocalSnapshot) -> Result<SubtaskHandle> {
         let started = self.env.clock.monotonic();
         self.begin(trigger)?;
-        let LocalSnapshot { backend, key_groups, mut states, mut files, prepare, sync_us, hold } = snapshot;
+        let LocalSnapshot { backend, key_groups, mut states, mut files, prepare, sync_us, beside_us, hold } = snapshot;
         if let Some(prepare) = prepare {
             files.extend(self.env.blocking(move || prepare.run()).await??);
         }
@@ -171,7 +171,7 @@ impl Snapshotter {
         drop(hold);
         let (added, removed) = difference(&base_files, &set);
         let elapsed = self.env.clock.monotonic().saturating_sub(started);
-        stats.async_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        stats.async_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX).saturating_add(beside_us);
         self.acknowledged(trigger, set);
         states.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(SubtaskHandle {

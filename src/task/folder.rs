@@ -74,6 +74,7 @@ pub fn freeze_folder(folder: &Path, options: FolderOptions<'_>) -> Result<LocalS
         files,
         prepare: None,
         sync_us: 0,
+        beside_us: 0,
         hold: staging.map(Hold::new),
     })
 }

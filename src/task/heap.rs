@@ -121,6 +121,7 @@ impl HeapTask {
             files: Vec::new(),
             prepare: Some(prepare),
             sync_us: u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX),
+            beside_us: 0,
             hold,
         })
     }

@@ -238,6 +238,7 @@ impl Task {
             states: Vec::new(),
             files: self.local_files(),
             sync_us: 1,
+            beside_us: 0,
             prepare: None,
             hold: None,
         }

@@ -1,6 +1,6 @@
 //! How a database for keyed state is set up.
 
-use ::rocksdb::{DBCompressionType, MergeOperands, Options};
+use ::rocksdb::{BlockBasedOptions, DBCompressionType, MergeOperands, Options};
 
 /// Name of the merge operator by which lists are appended to. It is recorded in the database's options,
 /// and any program that opens the database has to bring an operator that does the same.
@@ -9,6 +9,8 @@ pub const APPEND_OPERATOR: &str = "icecore.append";
 const DEFAULT_BUFFER_BYTES: usize = 64 << 20;
 const DEFAULT_FILE_BYTES: u64 = 64 << 20;
 const DEFAULT_BACKGROUND_JOBS: u16 = 2;
+/// One key in a hundred is looked for in vain.
+const DEFAULT_FILTER_BITS_PER_KEY: u8 = 10;
 
 /// Options of a database for keyed state.
 ///
@@ -20,6 +22,9 @@ pub struct RocksDbOptions {
     pub write_buffer_bytes: usize,
     /// Size of files beyond level 0, in bytes.
     pub target_file_bytes: u64,
+    /// Size of the Bloom filters, in bits a key; 0 for none. They are in memory, for all levels but the lowest one, and spare a read
+    /// of a row the files that do not have it: every checkpoint makes one more at level 0.
+    pub filter_bits_per_key: u8,
     /// How blocks are compressed.
     pub compression: DBCompressionType,
     /// How many flushes and compactions run at a time.
@@ -34,6 +39,7 @@ impl Default for RocksDbOptions {
         Self {
             write_buffer_bytes: DEFAULT_BUFFER_BYTES,
             target_file_bytes: DEFAULT_FILE_BYTES,
+            filter_bits_per_key: DEFAULT_FILTER_BITS_PER_KEY,
             compression: DBCompressionType::Lz4,
             background_jobs: DEFAULT_BACKGROUND_JOBS,
             write_ahead_log: false,
@@ -58,6 +64,13 @@ impl RocksDbOptions {
         options.set_write_buffer_size(self.write_buffer_bytes);
         options.set_target_file_size_base(self.target_file_bytes);
         options.set_compression_type(self.compression);
+        if self.filter_bits_per_key > 0 {
+            let mut blocks = BlockBasedOptions::default();
+            blocks.set_bloom_filter(self.filter_bits_per_key.into(), false);
+            options.set_block_based_table_factory(&blocks);
+            // A row that is in no file above the lowest level is mostly there: a filter would only be in memory for it.
+            options.set_optimize_filters_for_hits(true);
+        }
         options.set_merge_operator_associative(APPEND_OPERATOR, append);
         options
     }

@@ -7,6 +7,7 @@ pub(super) mod tables;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use database::{Cut, freeze_database};
 
@@ -86,13 +87,16 @@ impl RocksDbTask {
     /// # Errors
     /// As [`RocksDbBackend::create_checkpoint`].
     pub fn freeze(&mut self, trigger: &Trigger) -> Result<LocalSnapshot> {
-        let freezing = self.begin(trigger)?;
-        freezing.finish()
+        self.begin(trigger)?.finish(false)
     }
 
     /// Makes the cut, as [`RocksDbBackend::begin_checkpoint`] does.
     fn begin(&self, trigger: &Trigger) -> Result<Freezing> {
+        let began = self.env.clock.monotonic();
+        let copy = self.backend.begin_checkpoint()?;
         Ok(Freezing {
+            copy,
+            cut_in: self.env.clock.monotonic().saturating_sub(began),
             linked: LinkedFolder::beside(self.backend.folder(), trigger.checkpoint, &self.env)?,
             layout: self.backend.layout(),
             range: self.backend.key_groups(),
@@ -100,7 +104,6 @@ impl RocksDbTask {
             is_incremental: trigger.kind == CheckpointKind::Incremental,
             snapshotter: self.snapshotter.clone(),
             env: self.env.clone(),
-            copy: self.backend.begin_checkpoint()?,
         })
     }
 
@@ -119,12 +122,15 @@ checkpointed_task!(RocksDbTask {
     fn begin_freeze(&mut self, trigger: &Trigger) -> Result<Freeze> {
         let freezing = self.begin(trigger)?;
         let is_cut = freezing.copy.sequence().is_some();
-        Ok(Freeze::Elsewhere { rest: Box::new(|| freezing.finish()), is_cut })
+        Ok(Freeze::Elsewhere { rest: Box::new(move || freezing.finish(is_cut)), is_cut })
     }
 });
 
 /// A freeze that was begun.
 struct Freezing {
+    copy: LocalCheckpoint,
+    /// How long the cut took.
+    cut_in: Duration,
     linked: LinkedFolder,
     layout: KeyLayout,
     range: KeyGroupRange,
@@ -132,13 +138,12 @@ struct Freezing {
     is_incremental: bool,
     snapshotter: Arc<Snapshotter>,
     env: Env,
-    copy: LocalCheckpoint,
 }
 
 impl Freezing {
-    /// The rest of it.
-    fn finish(self) -> Result<LocalSnapshot> {
-        let Self { linked, layout, range, states, is_incremental, snapshotter, env, copy } = self;
+    /// The rest of it, beside the subtask's work or not.
+    fn finish(self, is_beside: bool) -> Result<LocalSnapshot> {
+        let Self { copy, cut_in, linked, layout, range, states, is_incremental, snapshotter, env } = self;
         let sequence = copy.sequence();
         let times = copy.create(&linked.path, &*env.clock)?;
         let linked = Arc::new(linked);
@@ -156,13 +161,17 @@ impl Freezing {
                 prepare_full(&linked.path, tables.path(), layout, range, &states)
             })
         };
+        let rest = times.flush + times.link;
+        let (held_up, beside) = if is_beside { (cut_in, rest) } else { (cut_in + rest, Duration::ZERO) };
+        let microseconds = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         Ok(LocalSnapshot {
             backend: Backend::RocksDb,
             key_groups: Some(range),
             states,
             files: Vec::new(),
             prepare: Some(prepare),
-            sync_us: u64::try_from((times.flush + times.link).as_micros()).unwrap_or(u64::MAX),
+            sync_us: microseconds(held_up),
+            beside_us: microseconds(beside),
             hold: Some(hold),
         })
     }
