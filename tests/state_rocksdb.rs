@@ -331,6 +331,21 @@ fn a_state_that_is_opened_while_a_local_checkpoint_is_made_waits_for_it_and_is_n
 }
 
 #[test]
+fn a_database_that_cannot_write_its_memtables_out_fails_the_local_checkpoint_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (live, away) = (folder.path().join("live"), folder.path().join("away"));
+    let (mut backend, id) = created(&live);
+    backend.put(id, &row(1, 1), b"value").unwrap();
+    std::fs::rename(&live, &away).unwrap();
+    let begin = SystemClock::new();
+    let error = backend.create_checkpoint(&folder.path().join("copy"), &SystemClock::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Temporary, "{error}");
+    assert!(error.message().contains("could not write its memtables out"), "{error}");
+    assert!(begin.monotonic() < Duration::from_secs(30), "it is not waited for");
+    std::fs::rename(&away, &live).unwrap();
+}
+
+#[test]
 fn with_a_log_a_local_checkpoint_is_cut_where_it_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("copy");

@@ -35,7 +35,8 @@ pub use rocksdb::{Cut, RocksDbTask, freeze_database};
 pub enum Freeze {
     /// It is over.
     Done(LocalSnapshot),
-    /// The rest of it blocks, and is to be done on another thread. None may be begun of another checkpoint before it is over.
+    /// The rest of it blocks, and is to be done on another thread, at once: until it is over, or dropped, whoever writes to the task may
+    /// be held up. None may be begun of another checkpoint before.
     Elsewhere {
         /// The rest.
         rest: Box<dyn FnOnce() -> Result<LocalSnapshot> + Send>,

@@ -24,6 +24,8 @@ pub struct Meddling {
     /// What is to be frozen on other threads waits until it is let go.
     pub holds_freezes: AtomicBool,
     pub held: Held,
+    /// The checkpoints that parts were uploaded of.
+    pub uploaded: Mutex<Vec<CheckpointId>>,
 }
 
 impl Meddling {
@@ -61,6 +63,7 @@ impl Default for Meddling {
             is_silent: false.into(),
             holds_freezes: false.into(),
             held: Held::default(),
+            uploaded: Mutex::default(),
         }
     }
 }
@@ -102,6 +105,7 @@ impl CheckpointControl for MeddlingControl {
             let error = Error::new(ErrorKind::StorageFull, "freeze", "the disk is full");
             return self.inner.decline(trigger.checkpoint, snapshotter.subtask(), &error);
         }
+        self.with.uploaded.lock().push(trigger.checkpoint);
         self.inner.upload(snapshotter, trigger, frozen);
     }
 

@@ -203,6 +203,16 @@ struct Freezing {
     outcome: mpsc::Receiver<Result<LocalSnapshot>>,
 }
 
+/// Wakes an operator when it is dropped.
+struct WakesInTheEnd(SyncActivator);
+
+impl Drop for WakesInTheEnd {
+    fn drop(&mut self) {
+        // One that cannot be woken has ended.
+        let _ = self.0.activate();
+    }
+}
+
 type Output<'a, T> = OutputBuilderSession<'a, u64, CapacityContainerBuilder<Vec<Element<T>>>>;
 
 impl<S: Stage> Running<S> {
@@ -336,12 +346,12 @@ impl<S: Stage> Running<S> {
             }
             Ok(Freeze::Elsewhere { rest, is_cut }) => {
                 let (sender, outcome) = mpsc::sync_channel(1);
-                let waker = self.waker.clone();
+                let wakes = WakesInTheEnd(self.waker.clone());
                 self.control.spawn_blocking(Box::new(move || {
+                    // The sender goes first, also if the rest panics.
+                    let (_wakes, sender) = (wakes, sender);
                     // There is room; who does not listen has ended.
                     let _ = sender.send(rest());
-                    drop(sender);
-                    let _ = waker.activate();
                 }));
                 if is_cut {
                     self.note_cut(trigger.checkpoint)?;
@@ -368,6 +378,9 @@ impl<S: Stage> Running<S> {
         };
         if !is_cut && frozen.is_ok() {
             self.note_cut(trigger.checkpoint)?;
+        } else if is_cut && !self.frozen.contains(&trigger.checkpoint) {
+            // It was given up meanwhile.
+            return Ok(());
         }
         self.hand_over(trigger, frozen);
         Ok(())

@@ -2,7 +2,8 @@
 //!
 //! Without a write-ahead log the point is where [`LocalCheckpoint::begin`] is called: RocksDB sets the memtables of all
 //! states aside there, and writes go on into new ones while those are written out. What the copy consists of are the files
-//! of the database once that is done, so the new ones must not be written out before: see [`WriteBudget`].
+//! of the database once that is done, so the new ones must not be written out before: see [`WriteBudget`]. Nor may anybody
+//! else have them written out, or what they were compacted.
 //!
 //! With a log, RocksDB's copies have a part of that, too, so the point is where the copy is made, and nothing may be
 //! written meanwhile.
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::rocksdb::checkpoint::Checkpoint;
-use ::rocksdb::{ColumnFamily, DB, FlushOptions};
+use ::rocksdb::{ColumnFamily, DB, DEFAULT_COLUMN_FAMILY_NAME, FlushOptions};
 use parking_lot::{Condvar, Mutex};
 
 use super::error::from_rocksdb;
@@ -24,13 +25,16 @@ use crate::error::{Error, ErrorKind, Result};
 const OPERATION: &str = "make a local checkpoint";
 /// How often it is looked whether memtables have been written out: RocksDB tells nobody.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// How often it is looked at most: for ten minutes.
-const MAX_LOOKS: u32 = 600_000;
+/// How often it is looked at most: for a minute. A worker that is held up for longer is taken for one that stands still.
+const MAX_LOOKS: u32 = 60_000;
 /// What RocksDB needs for a row in a memtable besides key and value, in bytes, rather too much than too little.
 const ROW_OVERHEAD_BYTES: usize = 64;
 /// How many memtables were set aside and are not written out.
 const SET_ASIDE: &str = "rocksdb.num-immutable-mem-table";
+/// How often the database could not be written to in the background.
 const BACKGROUND_ERRORS: &str = "rocksdb.background-errors";
+/// RocksDB takes no larger ones.
+const MAX_WRITE_BUFFER_BYTES: u64 = 64 << 30;
 /// RocksDB leaves the log alone, and flushes nothing.
 const NO_FLUSH: u64 = u64::MAX;
 
@@ -46,9 +50,11 @@ pub struct CheckpointTimes {
 /// A copy of a database that is to be made, on any thread. The database stays open as long as there is one of these.
 pub struct LocalCheckpoint {
     db: Arc<DB>,
-    /// The column families of its states.
+    /// The column families of its states, and `default`, should anybody have written to that.
     families: Vec<String>,
     folder: PathBuf,
+    /// [`BACKGROUND_ERRORS`] before the cut.
+    errors: u64,
     /// Of the last write that is in it. `None`: the point is where the copy is made.
     sequence: Option<u64>,
     _budget: BudgetInForce,
@@ -58,7 +64,7 @@ impl LocalCheckpoint {
     /// Makes the cut, if it can be made before the copy.
     pub(super) fn begin(
         db: Arc<DB>,
-        families: Vec<String>,
+        mut families: Vec<String>,
         folder: PathBuf,
         has_log: bool,
         budget: &Arc<WriteBudget>,
@@ -68,21 +74,24 @@ impl LocalCheckpoint {
                 .with_object(folder.display())
                 .with_advice("make it when that is done")
         })?;
-        let mut checkpoint = Self { db, families, folder, sequence: None, _budget: budget };
+        families.push(DEFAULT_COLUMN_FAMILY_NAME.to_owned());
+        let mut checkpoint = Self { db, families, folder, errors: 0, sequence: None, _budget: budget };
         if !has_log {
+            checkpoint.errors = checkpoint.count_errors()?;
             checkpoint.set_aside()?;
             checkpoint.sequence = Some(checkpoint.db.latest_sequence_number());
         }
         Ok(checkpoint)
     }
 
-    /// The number of the last write that is in the copy; no table in it has a greater one. `None`: nothing may be written
-    /// before it is made.
+    /// The number of the last write that is in the copy. No table in it has a greater one, and no log anything: if one does,
+    /// somebody had the database written out, and the copy is not of the cut. `None`: nothing may be written before it is made.
     pub fn sequence(&self) -> Option<u64> {
         self.sequence
     }
 
-    /// Makes a consistent, openable copy of the database in `target`, which must not exist. Blocks.
+    /// Makes a consistent, openable copy of the database in `target`, which must not exist. Blocks. Nobody may have had the database
+    /// written out or compacted since the cut.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] if the target exists; [`ErrorKind::Temporary`] if RocksDB cannot write the memtables out
@@ -113,10 +122,7 @@ impl LocalCheckpoint {
 
     /// Has RocksDB set the memtables of all states aside, at once, and write them out in the background.
     fn set_aside(&self) -> Result<()> {
-        let families = families_of(&self.db, &self.families);
-        if families.is_empty() {
-            return Ok(());
-        }
+        let families = families_of(&self.db, &self.families, &self.folder)?;
         let mut options = FlushOptions::default();
         options.set_wait(false);
         match self.db.flush_cfs_opt(&families, &options) {
@@ -130,33 +136,39 @@ impl LocalCheckpoint {
 
     /// Waits until no memtable that was set aside is left.
     fn wait_for_flush(&self) -> Result<()> {
-        let errors = self.sum_of(BACKGROUND_ERRORS)?;
         let fail = |message| {
             Err(Error::new(ErrorKind::Temporary, OPERATION, message)
                 .with_object(self.folder.display())
                 .with_advice("its file LOG says why"))
         };
         for _ in 0..MAX_LOOKS {
-            if self.sum_of(SET_ASIDE)? == 0 {
-                return Ok(());
-            }
-            if self.sum_of(BACKGROUND_ERRORS)? > errors {
+            let is_written_out = self.count_set_aside()? == 0;
+            // Also if it is: RocksDB may have tried again by itself, and with newer memtables.
+            if self.count_errors()? > self.errors {
                 return fail("RocksDB could not write its memtables out");
+            }
+            if is_written_out {
+                return Ok(());
             }
             std::thread::sleep(LOOK_EVERY);
         }
         fail("RocksDB does not come to writing its memtables out")
     }
 
-    /// A number that RocksDB keeps of each column family, over those of all states.
-    fn sum_of(&self, property: &str) -> Result<u64> {
-        let mut sum: u64 = 0;
-        for family in families_of(&self.db, &self.families) {
-            let value = self.db.property_int_value_cf(family, property);
-            let value = value.map_err(|error| from_rocksdb(OPERATION, self.folder.display(), error))?;
-            sum = sum.saturating_add(value.unwrap_or_default());
-        }
-        Ok(sum)
+    fn count_set_aside(&self) -> Result<u64> {
+        let families = families_of(&self.db, &self.families, &self.folder)?;
+        let counts = families.into_iter().map(|family| self.db.property_int_value_cf(family, SET_ASIDE));
+        counts.map(|count| self.known(count, SET_ASIDE)).sum()
+    }
+
+    /// RocksDB keeps that number with `default`, whichever column family it was about.
+    fn count_errors(&self) -> Result<u64> {
+        self.known(self.db.property_int_value(BACKGROUND_ERRORS), BACKGROUND_ERRORS)
+    }
+
+    fn known(&self, count: std::result::Result<Option<u64>, ::rocksdb::Error>, property: &str) -> Result<u64> {
+        let count = count.map_err(|error| from_rocksdb(OPERATION, self.folder.display(), error))?;
+        count.ok_or_else(|| Error::new(ErrorKind::Internal, OPERATION, format!("RocksDB does not know {property}")))
     }
 }
 
@@ -169,13 +181,17 @@ impl fmt::Debug for LocalCheckpoint {
     }
 }
 
-fn families_of<'a>(db: &'a DB, names: &[String]) -> Vec<&'a ColumnFamily> {
-    names.iter().filter_map(|name| db.cf_handle(name)).collect()
+fn families_of<'a>(db: &'a DB, names: &[String], folder: &Path) -> Result<Vec<&'a ColumnFamily>> {
+    let missing = |name| {
+        let message = format!("it has no column family `{name}`");
+        Error::new(ErrorKind::Internal, OPERATION, message).with_object(folder.display())
+    };
+    names.iter().map(|name| db.cf_handle(name).ok_or_else(|| missing(name))).collect()
 }
 
 /// Writes out all these column families at once, and waits for it; `DB::flush` would flush `default` alone.
 pub(super) fn flush(db: &DB, families: &[String], folder: &Path, operation: &'static str) -> Result<()> {
-    let families = families_of(db, families);
+    let families = families_of(db, families, folder)?;
     if families.is_empty() {
         return Ok(());
     }
@@ -183,8 +199,8 @@ pub(super) fn flush(db: &DB, families: &[String], folder: &Path, operation: &'st
         .map_err(|error| from_rocksdb(operation, folder.display(), error))
 }
 
-/// How much may be written between the cut of a [`LocalCheckpoint`] and its copy: half of what would have RocksDB write a
-/// memtable out. Whoever wants to write more waits. There is one a database.
+/// How much may be written between the cut of a [`LocalCheckpoint`] and its copy, to all states together: half of what would
+/// have RocksDB write the memtable of one of them out. Whoever wants to write more waits. There is one a database.
 #[derive(Debug)]
 pub(super) struct WriteBudget {
     max_bytes: u64,
@@ -198,7 +214,7 @@ pub(super) struct WriteBudget {
 impl WriteBudget {
     pub(super) fn new(write_buffer_bytes: usize) -> Self {
         Self {
-            max_bytes: write_buffer_bytes as u64 / 2,
+            max_bytes: (write_buffer_bytes as u64).min(MAX_WRITE_BUFFER_BYTES) / 2,
             is_in_force: false.into(),
             spent_bytes: 0.into(),
             waiting: Mutex::default(),

@@ -9,6 +9,8 @@ pub const APPEND_OPERATOR: &str = "icecore.append";
 const DEFAULT_BUFFER_BYTES: usize = 64 << 20;
 const DEFAULT_FILE_BYTES: u64 = 64 << 20;
 const DEFAULT_BACKGROUND_JOBS: u16 = 2;
+/// Memtables that a state may have: with two of them the cut of a checkpoint would wait for one that is just being written out.
+const WRITE_BUFFERS: i32 = 3;
 /// One key in a hundred is looked for in vain.
 const DEFAULT_FILTER_BITS_PER_KEY: u8 = 10;
 
@@ -18,7 +20,7 @@ const DEFAULT_FILTER_BITS_PER_KEY: u8 = 10;
 /// update here and there does not rewrite everything. Smaller files make a partial restore cheaper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RocksDbOptions {
-    /// Size at which a state's writes are flushed to a file, in bytes.
+    /// Size at which a state's writes are flushed to a file, in bytes. Up to three of that size are in memory.
     pub write_buffer_bytes: usize,
     /// Size of files beyond level 0, in bytes.
     pub target_file_bytes: u64,
@@ -62,6 +64,7 @@ impl RocksDbOptions {
     pub(super) fn of_state(&self) -> Options {
         let mut options = Options::default();
         options.set_write_buffer_size(self.write_buffer_bytes);
+        options.set_max_write_buffer_number(WRITE_BUFFERS);
         options.set_target_file_size_base(self.target_file_bytes);
         options.set_compression_type(self.compression);
         if self.filter_bits_per_key > 0 {

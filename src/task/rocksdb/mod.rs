@@ -16,10 +16,10 @@ use super::{Freeze, checkpointed_task, full};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keygroup::{KeyGroupRange, MaxParallelism};
-use crate::layout::{CheckpointId, Uid};
+use crate::layout::{CheckpointId, FileKind, Uid};
 use crate::metadata::{Backend, CheckpointKind, StateSchema, TableInfo};
 use crate::restore::{Checkpoint, FetchOptions, RestorePlan};
-use crate::rocksfolder::{ReadOptions, RocksFolder};
+use crate::rocksfolder::{FolderFile, ReadOptions, RocksFolder};
 use crate::snapshot::{Hold, LocalFile, LocalSnapshot, Prepare, Snapshotter, Trigger};
 use crate::state::rocksdb::{LocalCheckpoint, RocksDbBackend, RocksDbOptions};
 use crate::state::{KeyLayout, KeyedBackend, delegate_keyed_backend};
@@ -235,17 +235,20 @@ fn read_linked(
         .collect()
 }
 
-/// Nothing that was written after the cut may be in it: not if somebody had the database written out meanwhile either.
+/// Nothing that was written after the cut may be in it, as when somebody had the database written out meanwhile. What was
+/// compacted after that does not tell any more.
 fn check_cut(folder: &RocksFolder, sequence: Option<u64>) -> Result<()> {
     let Some(sequence) = sequence else { return Ok(()) };
     let is_later = |table: &TableInfo| table.largest_sequence > sequence;
-    match folder.files().iter().find(|file| file.table.as_ref().is_some_and(is_later)) {
+    let is_log = |file: &&FolderFile| file.kind == FileKind::Wal && file.size_bytes > 0;
+    let mut files = folder.files().iter();
+    match files.find(|file| is_log(file) || file.table.as_ref().is_some_and(is_later)) {
         None => Ok(()),
         Some(file) => {
             Err(Error::new(ErrorKind::Temporary, "make a local checkpoint", "it has writes from after its cut")
                 .with_object(&file.name)
                 .with_advice(
-                    "do not flush the database while a checkpoint of it is being made; the next one may succeed",
+                    "do not write to the database itself, flush or compact it while a checkpoint is being made; the next one may succeed",
                 ))
         }
     }
@@ -312,5 +315,14 @@ mod tests {
         let error = checked_copy(|backend| backend.flush_all().unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Temporary);
         assert!(error.message().contains("after its cut"), "{error}");
+    }
+
+    #[test]
+    fn a_copy_with_a_log_of_writes_past_the_backend_is_refused() {
+        let error = checked_copy(|backend| {
+            let family = backend.db().cf_handle("bids").unwrap();
+            backend.db().put_cf(family, b"key", b"value").unwrap();
+        });
+        assert!(error.unwrap_err().object().unwrap().ends_with(".log"));
     }
 }
