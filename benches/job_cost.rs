@@ -109,7 +109,7 @@ fn compare_if<Q: Query>(backend: Backend, size: &Size, is_wanted: impl Fn(&str, 
 fn main() {
     let size = match std::env::var_os("ICECORE_BENCH_QUICK") {
         Some(_) => Size { seconds: 3.0, rounds: 1 },
-        None => Size { seconds: 12.0, rounds: 5 },
+        None => Size { seconds: 12.0, rounds: 9 },
     };
     // Cargo adds a flag of its own.
     let named: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
