@@ -187,6 +187,19 @@ impl Topic {
         seen
     }
 
+    /// The same, once there are so many, or as many as there are after a long time: a commit is through before the broker has marked
+    /// it in every partition.
+    pub fn read_at_least(&self, count: usize) -> Vec<Seen> {
+        let started = Instant::now();
+        loop {
+            let seen = self.read();
+            if seen.len() >= count || started.elapsed() >= PATIENCE {
+                return seen;
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     pub fn values(&self) -> Vec<String> {
         let mut values: Vec<String> = self.read().into_iter().filter_map(|seen| seen.value).collect();
         values.sort_unstable();
