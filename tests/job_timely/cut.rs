@@ -28,8 +28,8 @@ fn meddled(end: u64) -> (Job, Arc<Meddling>) {
 /// A job on databases whose sources wait at 300 records a split, with what can hold its freezes, and how many records
 /// were counted.
 #[cfg(feature = "rocksdb")]
-fn held_freezes() -> (Job, Arc<Meddling>, Arc<AtomicU64>) {
-    let (mut job, meddling) = (Job::new(Kind::RocksDb, 6_000), Arc::new(Meddling::default()));
+fn held_freezes(kind: Kind) -> (Job, Arc<Meddling>, Arc<AtomicU64>) {
+    let (mut job, meddling) = (Job::new(kind, 6_000), Arc::new(Meddling::default()));
     job.limit.store(300, Ordering::SeqCst);
     let with = meddling.clone();
     job.control_of = Arc::new(move |_, inner| Arc::new(MeddlingControl { inner, with: with.clone() }));
@@ -84,7 +84,7 @@ fn records_of_later_epochs_wait_for_the_snapshot() {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn an_operator_goes_on_while_its_database_is_frozen_and_nothing_of_that_is_in_the_checkpoint() {
-    let (job, meddling, counted) = held_freezes();
+    let (job, meddling, counted) = held_freezes(Kind::RocksDb);
     job.live(1, async |life| {
         life.until_given(900).await;
         until(|| counted.load(Ordering::SeqCst) == 900).await;
@@ -108,8 +108,36 @@ fn an_operator_goes_on_while_its_database_is_frozen_and_nothing_of_that_is_in_th
 
 #[cfg(feature = "rocksdb")]
 #[test]
+fn an_operator_with_a_log_takes_nothing_in_while_its_database_is_frozen_and_those_downstream_freeze_meanwhile() {
+    let (job, meddling, counted) = held_freezes(Kind::RocksDbLogging);
+    job.live(1, async |life| {
+        life.until_given(900).await;
+        until(|| counted.load(Ordering::SeqCst) == 900).await;
+        meddling.holds_freezes.store(true, Ordering::SeqCst);
+        let checkpoint = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
+        // The operators are one behind the other, on one thread, and none has come to its end.
+        until(|| meddling.held.count() == 3).await;
+        job.limit.store(u64::MAX, Ordering::SeqCst);
+        until(|| life.given() > 900).await;
+        tokio::time::sleep(A_WHILE).await;
+        assert_eq!(counted.load(Ordering::SeqCst), 900, "it went on while it was frozen");
+        assert_eq!(life.control.newest_complete(), None);
+        meddling.let_freezes_go();
+        until(|| life.control.newest_complete() == Some(checkpoint)).await;
+
+        let latest = life.coordinator.latest().await.unwrap().unwrap();
+        assert_eq!(positions_of(&latest).values().sum::<u64>(), 900);
+        life.until_given(2_000).await;
+    });
+    // The restored state is compared with the positions.
+    job.live(2, async |life| life.finish().await);
+    assert!(job.outside.outputs() == job.expected());
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
 fn a_further_checkpoint_waits_for_databases_that_are_being_frozen_for_one_that_was_aborted() {
-    let (job, meddling, counted) = held_freezes();
+    let (job, meddling, counted) = held_freezes(Kind::RocksDb);
     job.live(1, async |life| {
         life.until_given(900).await;
         until(|| counted.load(Ordering::SeqCst) == 900).await;

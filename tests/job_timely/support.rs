@@ -53,6 +53,9 @@ pub enum Kind {
     Heap,
     #[cfg(feature = "rocksdb")]
     RocksDb,
+    /// RocksDB with its write-ahead log.
+    #[cfg(feature = "rocksdb")]
+    RocksDbLogging,
 }
 
 pub fn word(split: u32, position: u64) -> u64 {
@@ -396,9 +399,10 @@ impl Job {
                 Box::new(HeapTask::restore(&plan, latest, snapshotter, env.clone(), &options).await.unwrap())
             }
             #[cfg(feature = "rocksdb")]
-            (Kind::RocksDb, plan) => {
+            (kind, plan) => {
                 let folder = tempfile::Builder::new().prefix("task").tempdir_in(self.folder.path()).unwrap().keep();
-                database(&folder.join("db"), (groups, range), plan, snapshotter, env).await
+                let write_ahead_log = kind == Kind::RocksDbLogging;
+                database(&folder.join("db"), write_ahead_log, (groups, range), plan, snapshotter, env).await
             }
         }
     }
@@ -429,12 +433,13 @@ impl Job {
 #[cfg(feature = "rocksdb")]
 async fn database(
     folder: &std::path::Path,
+    write_ahead_log: bool,
     (groups, range): (MaxParallelism, icecore::keygroup::KeyGroupRange),
     plan: Option<(RestorePlan, &Checkpoint)>,
     snapshotter: Arc<Snapshotter>,
     env: &Env,
 ) -> AnyTask {
-    let options = RocksDbOptions { write_buffer_bytes: 64 << 10, ..RocksDbOptions::default() };
+    let options = RocksDbOptions { write_buffer_bytes: 64 << 10, write_ahead_log, ..RocksDbOptions::default() };
     let task = match plan {
         None => RocksDbTask::new(folder, groups, range, options, snapshotter, env.clone()),
         Some((plan, from)) => {
