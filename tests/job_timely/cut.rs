@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use icecore::ErrorKind;
 use icecore::job::dataflow::CheckpointControl;
+#[cfg(feature = "rocksdb")]
+use icecore::layout::CheckpointId;
 use icecore::metadata::CheckpointKind;
 
 use crate::meddling::{Meddling, MeddlingControl};
+#[cfg(feature = "rocksdb")]
+use crate::support::Life;
 use crate::support::{Job, Kind, positions_of, until};
 
 /// Long enough for records to get from one worker to the other many times.
@@ -40,6 +44,18 @@ fn held_freezes(kind: Kind) -> (Job, Arc<Meddling>, Arc<AtomicU64>) {
         Ok(())
     });
     (job, meddling, counted)
+}
+
+/// Begins a checkpoint once all these 900 records were counted, and has all three operators' freezes of it held.
+#[cfg(feature = "rocksdb")]
+async fn held_checkpoint(life: &Life, meddling: &Meddling, counted: &AtomicU64) -> CheckpointId {
+    life.until_given(900).await;
+    until(|| counted.load(Ordering::SeqCst) == 900).await;
+    meddling.holds_freezes.store(true, Ordering::SeqCst);
+    let checkpoint = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
+    // The operators are one behind the other, on one thread, and none has come to its end.
+    until(|| meddling.held.count() == 3).await;
+    checkpoint
 }
 
 #[test]
@@ -86,11 +102,7 @@ fn records_of_later_epochs_wait_for_the_snapshot() {
 fn an_operator_goes_on_while_its_database_is_frozen_and_nothing_of_that_is_in_the_checkpoint() {
     let (job, meddling, counted) = held_freezes(Kind::RocksDb);
     job.live(1, async |life| {
-        life.until_given(900).await;
-        until(|| counted.load(Ordering::SeqCst) == 900).await;
-        meddling.holds_freezes.store(true, Ordering::SeqCst);
-        let checkpoint = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
-        until(|| meddling.held.count() == 3).await;
+        let checkpoint = held_checkpoint(life, &meddling, &counted).await;
         job.limit.store(u64::MAX, Ordering::SeqCst);
         until(|| counted.load(Ordering::SeqCst) > 1_000).await;
         assert_eq!(life.control.newest_complete(), None);
@@ -111,12 +123,7 @@ fn an_operator_goes_on_while_its_database_is_frozen_and_nothing_of_that_is_in_th
 fn an_operator_with_a_log_takes_nothing_in_while_its_database_is_frozen_and_those_downstream_freeze_meanwhile() {
     let (job, meddling, counted) = held_freezes(Kind::RocksDbLogging);
     job.live(1, async |life| {
-        life.until_given(900).await;
-        until(|| counted.load(Ordering::SeqCst) == 900).await;
-        meddling.holds_freezes.store(true, Ordering::SeqCst);
-        let checkpoint = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
-        // The operators are one behind the other, on one thread, and none has come to its end.
-        until(|| meddling.held.count() == 3).await;
+        let checkpoint = held_checkpoint(life, &meddling, &counted).await;
         job.limit.store(u64::MAX, Ordering::SeqCst);
         until(|| life.given() > 900).await;
         tokio::time::sleep(A_WHILE).await;
@@ -139,11 +146,7 @@ fn an_operator_with_a_log_takes_nothing_in_while_its_database_is_frozen_and_thos
 fn a_further_checkpoint_waits_for_databases_that_are_being_frozen_for_one_that_was_aborted() {
     let (job, meddling, counted) = held_freezes(Kind::RocksDb);
     job.live(1, async |life| {
-        life.until_given(900).await;
-        until(|| counted.load(Ordering::SeqCst) == 900).await;
-        meddling.holds_freezes.store(true, Ordering::SeqCst);
-        let first = life.control.trigger_checkpoint(CheckpointKind::Incremental).unwrap();
-        until(|| meddling.held.count() == 3).await;
+        let first = held_checkpoint(life, &meddling, &counted).await;
         assert!(life.coordinator.abort(first, "the test says so"));
         job.limit.store(310, Ordering::SeqCst);
         life.until_given(930).await;

@@ -226,7 +226,7 @@ impl<S: Stage> Running<S> {
     ) -> Result<()> {
         self.hear_of_freeze()?;
         // Whatever else there is to do may write.
-        if self.freezing.as_ref().is_some_and(|freezing| !freezing.is_cut) {
+        if self.must_not_write() {
             return Ok(());
         }
         self.hear()?;
@@ -243,7 +243,7 @@ impl<S: Stage> Running<S> {
             }
             // Also while it is frozen elsewhere: those downstream have the epoch's end, and freeze in the meantime.
             held.downgrade(&epoch.saturating_add(1));
-            if self.freezing.as_ref().is_some_and(|freezing| !freezing.is_cut) {
+            if self.must_not_write() {
                 return Ok(());
             }
         }
@@ -261,6 +261,11 @@ impl<S: Stage> Running<S> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the state is being frozen, and what was written now would be in it.
+    fn must_not_write(&self) -> bool {
+        self.freezing.as_ref().is_some_and(|freezing| !freezing.is_cut)
     }
 
     /// The first of the ended epochs in which there is anything to do, with its checkpoint.

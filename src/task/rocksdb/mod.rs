@@ -155,11 +155,7 @@ impl Freezing {
             let states = states.clone();
             let tables = Arc::new(tables::table_folder(linked.path.parent().unwrap_or(Path::new(".")))?);
             hold = Hold::new((linked.clone(), tables.clone()));
-            Prepare::new(move || {
-                let read = ReadOptions { is_known: None, logs_are_in_folder: true };
-                check_cut(&RocksFolder::read_with(&linked.path, read)?, sequence)?;
-                prepare_full(&linked.path, tables.path(), layout, range, &states)
-            })
+            Prepare::new(move || prepare_full(&linked.path, sequence, tables.path(), layout, range, &states))
         };
         let rest = times.flush + times.link;
         let (held_up, beside) = if is_beside { (cut_in, rest) } else { (cut_in + rest, Duration::ZERO) };
@@ -264,11 +260,14 @@ fn groups_of(table: &TableInfo, layout: KeyLayout) -> Option<KeyGroupRange> {
 
 fn prepare_full(
     path: &Path,
+    sequence: Option<u64>,
     tables: &Path,
     layout: KeyLayout,
     range: KeyGroupRange,
     states: &[StateSchema],
 ) -> Result<Vec<LocalFile>> {
+    let read = ReadOptions { is_known: None, logs_are_in_folder: true };
+    check_cut(&RocksFolder::read_with(path, read)?, sequence)?;
     let max_parallelism = layout.max_parallelism();
     let frozen = RocksDbBackend::open(path, max_parallelism, range, states, RocksDbOptions::default())?;
     tables::prepare(&frozen, range, tables)
