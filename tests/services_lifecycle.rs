@@ -126,6 +126,17 @@ fn a_hdfs_cluster_loses_nodes_and_gets_them_back() {
     cluster.start_datanode(1);
     cluster.wait_live_datanodes(3);
 
+    cluster.kill_datanode(2);
+    cluster.start_datanode(2);
+    cluster.wait_live_datanodes(3);
+    assert!(listens(&cluster.datanode(2)), "the NameNode has not noticed yet that it was away");
+
+    cluster.pause_datanode(0);
+    cluster.kill_datanode(1);
+    cluster.kill_namenode();
+    cluster.make_whole();
+    assert!((0..3).all(|node| listens(&cluster.datanode(node))), "one that died counts until it is noticed");
+
     cluster.restart_namenode();
     cluster.wait_live_datanodes(3);
     cluster.shell(&["-test", "-e", "/limited/source"]);

@@ -38,7 +38,7 @@ hdfs_properties() { # KEY=VALUE...
 # 127.0.0.2, too: nothing listens there, so that a test can put a proxy between it and a client that goes
 # by names (dfs.client.use.datanode.hostname).
 # A NameNode sets a whole block aside for each file being written, and for minutes after one was given up: small
-# blocks, or the tests want many GiB free (and no file of theirs has two blocks).
+# blocks, or the tests want many GiB free.
 hdfs_site() {
   local replication=$((hdfs_datanodes < 2 ? hdfs_datanodes : 2))
   hdfs_properties "fs.defaultFS=hdfs://127.0.0.1:$hdfs_port" hadoop.security.authentication=simple \
@@ -150,15 +150,39 @@ hdfs_start_node() { # nn|dnI [OPTION]
         -D "dfs.datanode.http.address=127.0.0.1:${ports[2]}")
       ;;
   esac
+  hdfs_log_from[$1]=$(stat -c %s "$run/$1.log" 2>/dev/null || echo 0)
   launch "$1" "${command[0]}" ${2:+"$2"} "${command[@]:1}"
+}
+
+# Where the log of a node's present process begins, until it is seen to serve.
+declare -A hdfs_log_from=()
+
+# Whether every DataNode that runs has told the NameNode of its blocks since it was started: for seconds after a
+# kill the NameNode counts a DataNode as alive, also one that is only starting again.
+hdfs_datanodes_serve() {
+  local node
+  for node in "${!hdfs_log_from[@]}"; do
+    [[ $node == dn* ]] && alive "$node" || continue
+    tail -c "+$((hdfs_log_from[$node] + 1))" "$run/$node.log" | grep -q ' Successfully sent block report ' || return 1
+    unset "hdfs_log_from[$node]"
+  done
 }
 
 hdfs_live() { http_get "$hdfs_http" '/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState' | sed -n 's/.*"NumLiveDataNodes" : \([0-9]*\).*/\1/p'; }
 
+# Whether the NameNode is out of its safe mode and counts so many DataNodes, and all that run serve.
 hdfs_ready() { # DATANODES
   local state
   state=$(http_get "$hdfs_http" '/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState')
-  [[ $state == *'"FSState" : "Operational"'* && $state =~ '"NumLiveDataNodes" : '$1[^0-9] ]]
+  [[ $state == *'"FSState" : "Operational"'* && $state =~ '"NumLiveDataNodes" : '$1[^0-9] ]] && hdfs_datanodes_serve
+}
+
+hdfs_make_whole() {
+  local node count
+  for ((count = -1; count < hdfs_datanodes; count++)); do
+    node=$([ "$count" = -1 ] && echo nn || echo "dn$count")
+    if alive "$node"; then kill -CONT "${server_pid[$node]}"; else hdfs_start_node "$node"; fi
+  done
 }
 
 hdfs_is_node() { [ "$1" = nn ] || [[ $1 =~ ^dn[0-9]$ && ${1#dn} -lt $hdfs_datanodes ]]; }
@@ -176,6 +200,10 @@ hdfs_command() {
     kill | start | pause | resume) hdfs_is_node "${2:-}" || { answer_error "there is no node '${2:-}': nn, dn0 to dn$((hdfs_datanodes - 1))"; return; } ;;
   esac
   case $1 in
+    whole) # SECONDS: what was paused goes on, what was killed is started, and all serve
+      hdfs_make_whole
+      hdfs_command ready "$hdfs_datanodes" "$2"
+      ;;
     kill) end "$2" KILL; answer_ok ;;
     pause) kill -STOP "${server_pid[$2]}"; answer_ok ;;
     resume) kill -CONT "${server_pid[$2]}"; answer_ok ;;
@@ -188,6 +216,6 @@ hdfs_command() {
       if await "$3" nn hdfs_ready "$2"; then answer_ok; else log_tail nn; answer_error "HDFS was not operational with exactly $2 live DataNodes within $3 s, but with '$(hdfs_live)'"; fi ;;
     admin) hdfs_client org.apache.hadoop.hdfs.tools.DFSAdmin "${@:2}" ;;
     shell) hdfs_client org.apache.hadoop.fs.FsShell "${@:2}" ;;
-    *) answer_error "HDFS knows kill, start, pause, resume NODE; ready DATANODES SECONDS; admin ...; shell ...; not '$*'" ;;
+    *) answer_error "HDFS knows kill, start, pause, resume NODE; whole SECONDS; ready DATANODES SECONDS; admin ...; shell ...; not '$*'" ;;
   esac
 }

@@ -1,24 +1,12 @@
 //! A place in an HDFS, behind a network to its NameNode that fails as told. DataNodes are reached directly.
 
-use std::sync::OnceLock;
-
 use icecore::env::Env;
 use icecore::store::{StoreAddress, StoreOptions, StoreRef, open};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::MutexGuard;
 
 use crate::fault_scenarios::{Patience, Remote};
 use crate::services::proxy::{Aim, Proxy};
 use crate::services::{self, HdfsAddress, HdfsCluster};
-
-/// DataNodes of the cluster that may be broken; files have two replicas.
-const DATANODES: usize = 3;
-
-/// The cluster that the tests of this program may break, one after the other. Each leaves it whole.
-pub async fn own_cluster() -> Option<MutexGuard<'static, HdfsCluster>> {
-    static OWN: OnceLock<Option<Mutex<HdfsCluster>>> = OnceLock::new();
-    let cluster = OWN.get_or_init(|| HdfsCluster::start(DATANODES).map(Mutex::new)).as_ref()?;
-    Some(cluster.lock().await)
-}
 
 pub struct Place {
     /// `None` where the cluster is shared with other tests, and may not be broken.
@@ -36,7 +24,7 @@ impl Place {
 
     /// In the cluster that may be broken, which nobody else uses meanwhile.
     pub async fn own(test: &str) -> Option<Self> {
-        let cluster = own_cluster().await?;
+        let cluster = services::breakable_hdfs().await?;
         Some(Self::at(cluster.address().clone(), Some(cluster), test))
     }
 
@@ -52,7 +40,7 @@ impl Place {
     /// Starts a DataNode again that was killed, and waits until the NameNode knows.
     pub fn bring_back(&self, node: usize) {
         self.cluster().start_datanode(node);
-        self.cluster().wait_live_datanodes(DATANODES);
+        self.cluster().wait_live_datanodes(services::BREAKABLE_DATANODES);
     }
 
     /// `/prefix`.
@@ -107,6 +95,6 @@ impl Remote for Place {
 
     fn restart(&self) {
         self.cluster().start_namenode();
-        self.cluster().wait_live_datanodes(DATANODES);
+        self.cluster().wait_live_datanodes(services::BREAKABLE_DATANODES);
     }
 }

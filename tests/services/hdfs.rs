@@ -101,7 +101,8 @@ impl HdfsCluster {
         self.ask(&format!("kill dn{node}"));
     }
 
-    /// Starts it again at the same addresses with its blocks; does not wait until it is in service.
+    /// Starts it again at the same addresses with its blocks; does not wait until it is in service:
+    /// [`HdfsCluster::wait_live_datanodes`].
     pub fn start_datanode(&self, node: usize) {
         self.ask(&format!("start dn{node}"));
     }
@@ -131,12 +132,21 @@ impl HdfsCluster {
         self.start_namenode();
     }
 
-    /// Waits until the NameNode is out of its safe mode and counts exactly this many DataNodes alive.
+    /// Waits until the NameNode is out of its safe mode and counts exactly this many DataNodes alive, and until each
+    /// that was started has told it of its blocks: for 14 s after a kill the NameNode's count says nothing.
     ///
     /// # Panics
     /// If that takes too long, with the end of the NameNode's log.
     pub fn wait_live_datanodes(&self, count: usize) {
         self.ask(&format!("ready {count} {}", LIVE_WITHIN.as_secs()));
+    }
+
+    /// Resumes what is paused, starts what was killed, and waits until all nodes are in service.
+    ///
+    /// # Panics
+    /// If that takes too long, with the end of the NameNode's log.
+    pub fn make_whole(&self) {
+        self.ask(&format!("whole {}", LIVE_WITHIN.as_secs()));
     }
 
     /// What may lie below this folder, all replicas counted.

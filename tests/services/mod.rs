@@ -5,11 +5,12 @@
 //!
 //! - [`shared_s3`], [`shared_hdfs`], [`shared_kafka`]: one server for the whole run (`scripts/test` starts it and gives its
 //!   address in the environment), or else one for this test binary. Use a [`fresh_prefix`], never kill it.
-//! - [`S3Server`], [`HdfsCluster`], [`kafka::KafkaBroker`]: your own, to be killed, paused and filled.
+//! - [`S3Server`], [`HdfsCluster`], [`kafka::KafkaBroker`]: your own, to be killed, paused and filled;
+//!   [`breakable_hdfs`]: one such cluster for all tests of a binary in turn.
 //!
 //! Where a server cannot be had, all of them answer `None` after saying so loudly; with `CI` set they panic.
 //! Everything ends with this process, however that ends: the servers hang on a pipe that it holds.
-//! All calls block, and need no runtime.
+//! All calls but [`breakable_hdfs`] block, and need no runtime.
 #![allow(dead_code)] // each test binary uses some of it
 
 mod hdfs;
@@ -31,6 +32,9 @@ pub use s3::{S3Address, S3Server};
 
 /// DataNodes of a cluster that only this test binary shares: as many as replicas are kept.
 const SHARED_DATANODES: usize = 2;
+
+/// DataNodes of [`breakable_hdfs`]; files have two replicas.
+pub const BREAKABLE_DATANODES: usize = 3;
 
 /// The S3 server that all tests of this run share.
 pub fn shared_s3() -> Option<&'static S3Address> {
@@ -64,6 +68,16 @@ pub fn shared_hdfs() -> Option<&'static HdfsAddress> {
         .as_ref()
         .inspect_err(|why| why.skip())
         .ok()
+}
+
+/// The cluster of [`BREAKABLE_DATANODES`] that the tests of this binary may break, one after the other: each gets it
+/// whole, whatever the one before left.
+pub async fn breakable_hdfs() -> Option<tokio::sync::MutexGuard<'static, HdfsCluster>> {
+    static OWN: OnceLock<Option<tokio::sync::Mutex<HdfsCluster>>> = OnceLock::new();
+    let start = || HdfsCluster::start(BREAKABLE_DATANODES).map(tokio::sync::Mutex::new);
+    let cluster = OWN.get_or_init(start).as_ref()?.lock().await;
+    cluster.make_whole();
+    Some(cluster)
 }
 
 /// What clients of the Kafka broker that all tests of this run share call `bootstrap.servers`.

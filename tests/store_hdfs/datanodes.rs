@@ -1,17 +1,25 @@
 //! DataNodes that die or fall silent, before, during and after a write and a read. Files have two replicas here.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use icecore::store::hdfs::HdfsOptions;
 use icecore::store::{HdfsStore, Store as _};
 
-use super::support::{Bench, MIB, content, eventually, expect_whole, own_cluster, path, read, stream};
+use super::services::breakable_hdfs;
+use super::support::{Bench, MIB, content, eventually, expect_whole, path, read, stream};
+
+/// The blocks of the objects here are as long as they are, as in most clusters: for each block the NameNode offers
+/// DataNodes anew.
+fn one_block() -> HdfsOptions {
+    HdfsOptions { block_size_bytes: Some(128 << 20), ..HdfsOptions::default() }
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn new_objects_avoid_a_datanode_that_just_died() {
-    let Some(cluster) = own_cluster().await else { return };
-    let bench = Bench::new(cluster.address().host_and_port(), "dead", HdfsOptions::default());
+    let Some(cluster) = breakable_hdfs().await else { return };
+    let bench = Bench::new(cluster.address().host_and_port(), "dead", one_block());
     let bytes = content(MIB);
     bench.put("before", &bytes).await.unwrap();
     cluster.kill_datanode(0);
@@ -35,7 +43,7 @@ async fn new_objects_avoid_a_datanode_that_just_died() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_replicas_can_be_asked_for_while_one_of_three_datanodes_is_dead() {
-    let Some(cluster) = own_cluster().await else { return };
+    let Some(cluster) = breakable_hdfs().await else { return };
     let options = HdfsOptions { replication: Some(3), ..HdfsOptions::default() };
     let bench = Bench::new(cluster.address().host_and_port(), "small-cluster", options);
     cluster.kill_datanode(1);
@@ -50,8 +58,8 @@ async fn three_replicas_can_be_asked_for_while_one_of_three_datanodes_is_dead() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_outlives_a_datanode_that_dies_under_it() {
-    let Some(cluster) = own_cluster().await else { return };
-    let bench = Bench::new(cluster.address().host_and_port(), "during", HdfsOptions::default());
+    let Some(cluster) = breakable_hdfs().await else { return };
+    let bench = Bench::new(cluster.address().host_and_port(), "during", one_block());
     let bytes = content(64 * MIB);
     for node in 0..3 {
         let name = format!("written-{node}");
@@ -77,9 +85,32 @@ async fn an_object_outlives_a_datanode_that_dies_under_it() {
     }
 }
 
+/// Each of its 16 blocks may be offered the dead one, which cannot be mended amid an object: it is written again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_of_many_blocks_is_written_beside_a_dead_datanode_if_it_is_repeated() {
+    let Some(cluster) = breakable_hdfs().await else { return };
+    let bench = Bench::new(cluster.address().host_and_port(), "blocks", HdfsOptions::default());
+    let (bytes, attempt) = (content(64 * MIB), AtomicU32::new(0));
+    let name = || format!("attempt-{}", attempt.load(Ordering::Relaxed));
+    cluster.kill_datanode(0);
+    eventually("it is written", || async {
+        attempt.fetch_add(1, Ordering::Relaxed);
+        match stream(&bench.store, &name(), &bytes).await {
+            Ok(()) => true,
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                false
+            }
+        }
+    })
+    .await;
+    expect_whole(&bench.store, &name(), &bytes).await;
+    eventually("what failed was cleaned up", || async { bench.really_there().await == [name()] }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_go_on_from_another_replica() {
-    let Some(cluster) = own_cluster().await else { return };
+    let Some(cluster) = breakable_hdfs().await else { return };
     let impatient = HdfsOptions { socket_timeout: Some(Duration::from_secs(3)), ..HdfsOptions::default() };
     let bench = Bench::new(cluster.address().host_and_port(), "reads", impatient);
     let bytes = content(8 * MIB);
@@ -103,7 +134,7 @@ async fn reads_go_on_from_another_replica() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_datanode_does_not_hold_up_a_writer_for_good() {
-    let Some(cluster) = own_cluster().await else { return };
+    let Some(cluster) = breakable_hdfs().await else { return };
     let impatient = HdfsOptions {
         socket_timeout: Some(Duration::from_secs(3)),
         io_timeout: Duration::from_secs(8),

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::support::{Bench, MIB, content, expect_whole, own_cluster, stream};
+use super::services::breakable_hdfs;
+use super::support::{Bench, MIB, content, expect_whole, stream};
 
 /// Out of the header of a packet that is the last of its block, and so has no data: `lastPacketInBlock = true`,
 /// `dataLen = 0`.
@@ -17,7 +18,7 @@ const SYNCED_LAST_PACKET: &[u8] = &[0x18, 1, 0x25, 0, 0, 0, 0, 0x28, 1];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_block_is_to_be_synced_before_its_end_is_acknowledged() {
-    let Some(cluster) = own_cluster().await else { return };
+    let Some(cluster) = breakable_hdfs().await else { return };
     let mut recorders = Vec::new();
     for node in 0..3 {
         recorders.push(Recorder::before(&cluster.datanode_alias(node), &cluster.datanode(node)).await);

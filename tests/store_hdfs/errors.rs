@@ -8,7 +8,7 @@ use icecore::store::{Access, HdfsStore, ObjectMeta, Store as _};
 use icecore::{Error, ErrorKind};
 
 use super::services;
-use super::support::{Bench, MIB, content, expect_whole, open, own_cluster, path};
+use super::support::{Bench, MIB, content, expect_whole, open, path};
 
 fn expect(kind: ErrorKind, error: Error) {
     assert_eq!(error.kind(), kind, "{error}");
@@ -133,7 +133,7 @@ async fn outside_a_runtime_a_store_is_refused_and_starts_no_threads() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_used_up_quota_is_a_full_store_and_more_room_ends_it() {
-    let Some(cluster) = own_cluster().await else { return };
+    let Some(cluster) = services::breakable_hdfs().await else { return };
     let options = HdfsOptions { block_size_bytes: Some(MIB as u64), ..HdfsOptions::default() };
     let bench = Bench::new(cluster.address().host_and_port(), "quota", options);
     let bytes = content(3 * MIB);

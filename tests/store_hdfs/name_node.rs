@@ -8,7 +8,7 @@ use icecore::store::hdfs::HdfsOptions;
 
 use super::services;
 use super::services::proxy::{Proxy, Rule};
-use super::support::{Bench, MIB, content, eventually, expect_whole, own_cluster, path};
+use super::support::{Bench, MIB, content, eventually, expect_whole, path};
 
 /// A limit that a test can wait for.
 const SHORT: Duration = Duration::from_secs(2);
@@ -19,7 +19,7 @@ fn short() -> HdfsOptions {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_outlive_a_restart_of_the_name_node() {
-    let Some(cluster) = own_cluster().await else { return };
+    let Some(cluster) = services::breakable_hdfs().await else { return };
     let bench = Bench::new(cluster.address().host_and_port(), "restart", HdfsOptions::default());
     let bytes = content(3 * MIB);
     let mut writer = bench.store.create(&path("a/streamed")).await.unwrap();

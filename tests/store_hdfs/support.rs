@@ -1,7 +1,6 @@
 //! A store in a fresh folder, what really lies there, and objects to put into it.
 
 use std::future::Future;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,21 +9,13 @@ use icecore::Result;
 use icecore::env::Env;
 use icecore::store::hdfs::HdfsOptions;
 use icecore::store::{HdfsStore, Store as _, StorePath};
-use tokio::sync::{Mutex, MutexGuard};
 
-use super::services::{self, HdfsCluster};
+use super::services;
 
 /// What the background has to do within this time, on a machine that may be busy.
 const SOON: Duration = Duration::from_secs(60);
 
 pub const MIB: usize = 1 << 20;
-
-/// The cluster that the tests of this file may break, one after the other. Each leaves it whole.
-pub async fn own_cluster() -> Option<MutexGuard<'static, HdfsCluster>> {
-    static OWN: OnceLock<Option<Mutex<HdfsCluster>>> = OnceLock::new();
-    let cluster = OWN.get_or_init(|| HdfsCluster::start(3).map(Mutex::new)).as_ref()?;
-    Some(cluster.lock().await)
-}
 
 /// A store in a folder of its own.
 pub struct Bench {
