@@ -151,6 +151,7 @@ fn manager_options() -> ManagerOptions {
         coordinator: CoordinatorOptions { interval: None, ..CoordinatorOptions::default() },
         start_from: StartFrom::Newest,
         on_damage: OnDamage::Fail,
+        allow_non_restored_state: false,
     }
 }
 

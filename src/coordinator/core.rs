@@ -47,7 +47,7 @@ pub struct TickReport {
     pub timed_out: Vec<CheckpointId>,
     /// A periodic checkpoint that is due: hand it to every subtask.
     pub triggered: Option<Trigger>,
-    /// A periodic checkpoint is due and none will be triggered: more in a row have failed than are
+    /// A periodic checkpoint is due, or there are none, and none will be triggered: more in a row have failed than are
     /// tolerated. Restart the job's tasks from the newest complete one, then call
     /// [`Coordinator::restart_tasks`].
     pub too_many_failures: bool,
@@ -487,7 +487,7 @@ impl Coordinator {
     /// The tenure's end.
     pub fn tick(&self) -> Result<TickReport> {
         let (mut report, now) = self.tick_without_trigger()?;
-        report.too_many_failures &= self.is_due(now);
+        report.too_many_failures &= self.options.interval.is_none() || self.is_due(now);
         if self.is_due(now) {
             // Otherwise as many as are allowed may be in flight: it stays due.
             report.triggered = self.trigger(CheckpointKind::Incremental).ok();

@@ -87,7 +87,7 @@ impl OperatorDescription {
     ///
     /// # Errors
     /// [`crate::ErrorKind::InvalidInput`] naming the operator.
-    pub(super) fn check_unchanged(&self, operator: &OperatorId, max_parallelism: u32) -> Result<()> {
+    pub(crate) fn check_unchanged(&self, operator: &OperatorId, max_parallelism: u32) -> Result<()> {
         if self.operator != *operator || self.max_parallelism == max_parallelism {
             return Ok(());
         }

@@ -106,6 +106,21 @@ async fn that_periodic_checkpoints_have_ended_for_good_is_told_at_every_tick() {
 }
 
 #[tokio::test]
+async fn without_an_interval_it_is_told_at_once_that_checkpoints_have_ended_for_good() {
+    let world = World::new();
+    let coordinator = world.coordinator(1, CoordinatorOptions { tolerable_failures: 0, ..keep(5) }).await;
+    let trigger = coordinator.trigger(CheckpointKind::Incremental).unwrap();
+    assert!(!coordinator.tick().unwrap().too_many_failures);
+    coordinator.decline(trigger.checkpoint, &subtask(0), "no");
+    assert!(
+        coordinator.tick().unwrap().too_many_failures,
+        "nothing else would ever say that the tasks have to be restarted"
+    );
+    coordinator.restart_tasks(operators(1)).unwrap();
+    assert!(!coordinator.tick().unwrap().too_many_failures);
+}
+
+#[tokio::test]
 async fn without_an_interval_nothing_is_triggered_by_time() {
     let world = World::new();
     let coordinator = world.coordinator(1, keep(5)).await;

@@ -136,6 +136,7 @@ impl Settings {
                 false => StartFrom::Folder(icecore::store::StorePath::new(&self.start_from).unwrap()),
             },
             on_damage: if self.falls_back { OnDamage::FallBack } else { OnDamage::Fail },
+            allow_non_restored_state: false,
         }
     }
 

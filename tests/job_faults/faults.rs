@@ -1,6 +1,5 @@
 //! Faults at random moments.
 
-use std::fs;
 use std::time::Duration;
 
 use rand::seq::IndexedRandom;
@@ -8,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::job_process::signal;
-use crate::processes::start_manager;
+use crate::processes::{start_manager, wish};
 use crate::services::kafka::KafkaBroker;
 use crate::stage::{Kind, QUESTIONS, Stage};
 
@@ -73,7 +72,7 @@ impl Stage<'_> {
                 tokio::time::sleep(Duration::from_millis(dice.random_range(0..500))).await;
                 self.broker.restart();
             }
-            Fault::Rescale(workers) => fs::write(self.settings.root.join("workers"), workers.to_string()).unwrap(),
+            Fault::Rescale(workers) => wish(&self.settings, "workers", &workers.to_string()),
         }
     }
 }

@@ -68,6 +68,7 @@ impl Settings {
             },
             start_from: StartFrom::Newest,
             on_damage: OnDamage::Fail,
+            allow_non_restored_state: false,
         }
     }
 
@@ -135,6 +136,13 @@ pub fn be_a_manager() {
         };
         assert_eq!(ending, Ending::Finished);
     });
+}
+
+/// Lays a wish before the manager, whole: it may look at any moment.
+pub fn wish(settings: &Settings, name: &str, text: &str) {
+    let new = settings.root.join(format!("{name}.new"));
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, settings.root.join(name)).unwrap();
 }
 
 fn take(wish: &Path) -> Option<String> {

@@ -52,6 +52,7 @@ pub fn options(workers: u32) -> ManagerOptions {
         },
         start_from: StartFrom::Newest,
         on_damage: OnDamage::Fail,
+        allow_non_restored_state: false,
     }
 }
 

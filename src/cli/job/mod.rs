@@ -93,6 +93,9 @@ pub(super) struct RunArgs {
     /// What to do when a checkpoint that is to be restored is damaged: fail, or fall back to the one before
     #[arg(long, value_enum, default_value_t = DamageArg::Fail)]
     pub(super) on_damage: DamageArg,
+    /// Begin although the checkpoint has state of operators that are not named: it is dropped with the checkpoint
+    #[arg(long)]
+    pub(super) allow_non_restored_state: bool,
     /// Where workers report
     #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
     pub(super) listen: SocketAddr,

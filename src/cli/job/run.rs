@@ -64,8 +64,12 @@ pub(super) async fn run(place: &Place, args: RunArgs) -> Result<Done> {
 
 /// A manager that runs the job and answers is not pushed aside.
 async fn check_free(place: &Place, job: &Job) -> Result<()> {
-    // A claim that cannot be read, or names no address, may be that of one who died: it is fenced, and loses no checkpoint by that.
-    let Ok(Some(tenure)) = Tenure::of(job).await else { return Ok(()) };
+    let tenure = match Tenure::of(job).await {
+        Ok(Some(tenure)) => tenure,
+        Err(error) if error.is_retryable() => return Err(error),
+        // A claim that is damaged, or names no address, may be that of one who died: it is fenced, and loses no checkpoint by that.
+        Ok(None) | Err(_) => return Ok(()),
+    };
     let Some(report) = tenure.report(job, &place.env).await else { return Ok(()) };
     let (message, advice) = match report.state.as_str() {
         "finished" | "cancelled" | "failed" => {
@@ -171,6 +175,7 @@ fn options(args: &RunArgs, holder: String) -> Result<ManagerOptions> {
             None => StartFrom::Newest,
         },
         on_damage: args.on_damage.into(),
+        allow_non_restored_state: args.allow_non_restored_state,
     })
 }
 

@@ -117,7 +117,7 @@ impl Manager {
         mut listeners: Vec<Arc<dyn CheckpointListener>>,
     ) -> Result<Arc<Self>> {
         plan::check_operators(&options.operators)?;
-        let begins_with = restore::check_start(&store, &job, &options.start_from).await?;
+        let begins_with = restore::check_start(&store, &job, &options).await?;
         let (run, actions) = JobRun::start(options.run, options.workers, env.clock.monotonic())?;
         let descriptions = options.operators.iter().map(|operator| operator.description(options.workers)).collect();
         let desk = Arc::new(Desk::new(env.clone(), run, actions));

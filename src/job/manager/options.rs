@@ -27,6 +27,9 @@ pub struct ManagerOptions {
     pub start_from: StartFrom,
     /// What happens when a checkpoint that is to be restored is damaged.
     pub on_damage: OnDamage,
+    /// Whether the job may begin with a checkpoint that has state of operators which it does not name. That state is dropped with the
+    /// checkpoint. (Flink's `allowNonRestoredState`.)
+    pub allow_non_restored_state: bool,
 }
 
 /// What the first workers of a manager restore. Once it has completed a checkpoint of its own, later ones restore the newest.

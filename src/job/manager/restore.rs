@@ -1,9 +1,11 @@
 //! What a generation of workers restores.
 
 use super::Manager;
-use super::options::{OnDamage, StartFrom};
+use super::options::{ManagerOptions, OnDamage, StartFrom};
+use super::plan::check_state_is_taken;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointId, JobId, JobLayout};
+use crate::metadata::CheckpointMetadata;
 use crate::ownership::JobView;
 use crate::restore::{read_checkpoint, verify_checkpoint};
 use crate::store::{StorePath, StoreRef};
@@ -37,9 +39,22 @@ impl Manager {
     ///
     /// # Errors
     /// [`ErrorKind::Blocked`] if it is not known what counts; [`ErrorKind::Corrupt`] if what is to be restored is damaged, and the
-    /// options, or what is there, allow nothing else.
+    /// options, or what is there, allow nothing else; as [`check_state_is_taken`].
     pub(super) fn choose_restore(&self) -> Result<Option<StorePath>> {
         let view = self.coordinator.view();
+        let chosen = self.sound_restore(&view)?;
+        // What was named to the job was read when it began.
+        for (folder, checkpoint) in &view.checkpoints {
+            // Of one that cannot be read the workers tell.
+            let Ok(metadata) = &checkpoint.content else { continue };
+            if chosen.is_some() && chosen == Some(view.layout.checkpoint(*folder)?) {
+                self.options.check_takes_state_of(metadata)?;
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn sound_restore(&self, view: &JobView) -> Result<Option<StorePath>> {
         if view.start.is_none() {
             // Nothing counts in such a view, which is not to say that there is nothing.
             return Err(Error::new(ErrorKind::Blocked, OPERATION, "what counts is not known")
@@ -54,7 +69,7 @@ impl Manager {
         {
             // Whoever had the job may have gone on until it was claimed.
             if let Some(named) = &self.begins_with {
-                named.check_not_passed(folder, &view)?;
+                named.check_not_passed(folder, view)?;
             }
             return match damaged.contains(folder) {
                 // Older checkpoints of the job are not what was asked for.
@@ -77,6 +92,13 @@ impl Manager {
             }
             None => Err(Error::corrupt(OPERATION, newest, "every checkpoint of the job is damaged")),
         }
+    }
+}
+
+impl ManagerOptions {
+    fn check_takes_state_of(&self, checkpoint: &CheckpointMetadata) -> Result<()> {
+        let known = checkpoint.operators.iter().map(|known| (&known.operator, known.max_parallelism));
+        check_state_is_taken(&self.operators, known, self.allow_non_restored_state)
     }
 }
 
@@ -117,19 +139,22 @@ impl Named {
 /// Whether a job may begin as it is to, before anything is claimed for it. Returns what it begins with, if that is named.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if nothing lies there; [`ErrorKind::InvalidInput`] if the job has gone on from it; as [`read_checkpoint`] and
-/// [`JobView::read`].
-pub(super) async fn check_start(store: &StoreRef, job: &JobId, start_from: &StartFrom) -> Result<Option<Named>> {
-    let (StartFrom::Folder(folder) | StartFrom::Rewind(folder)) = start_from else { return Ok(None) };
+/// [`ErrorKind::NotFound`] if nothing lies there; [`ErrorKind::InvalidInput`] if the job has gone on from it; as [`check_state_is_taken`],
+/// [`read_checkpoint`] and [`JobView::read`].
+pub(super) async fn check_start(store: &StoreRef, job: &JobId, options: &ManagerOptions) -> Result<Option<Named>> {
+    let (StartFrom::Folder(folder) | StartFrom::Rewind(folder)) = &options.start_from else { return Ok(None) };
     let found = read_checkpoint(store.clone(), Some(folder.clone())).await.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::new(ErrorKind::NotFound, OPERATION, "there is no checkpoint or savepoint")
             .with_object(folder)
             .with_advice("name the folder that has a `_metadata`, relative to the store"),
         _ => error,
     })?;
+    options
+        .check_takes_state_of(&found.metadata)
+        .map_err(|error| error.with_note(format!("the checkpoint is {folder}")))?;
     let named = Named {
         checkpoint: found.metadata.checkpoint,
-        must_be_newest: matches!(start_from, StartFrom::Folder(_)),
+        must_be_newest: matches!(options.start_from, StartFrom::Folder(_)),
         is_own: found.metadata.job == *job,
     };
     if named.must_be_newest {

@@ -164,6 +164,7 @@ fn options(workers: u32) -> ManagerOptions {
         coordinator: CoordinatorOptions::default(),
         start_from: StartFrom::Newest,
         on_damage: OnDamage::Fail,
+        allow_non_restored_state: false,
     }
 }
 
@@ -286,6 +287,62 @@ async fn a_job_with_checkpoints_of_its_own_begins_with_another_jobs_only_if_some
     let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
     let Some(Tell::Deploy(deployment)) = worker.hears().await else { panic!("it was not deployed") };
     assert_eq!(deployment.restore, Some(of_first));
+}
+
+/// A job with one checkpoint, of the operator `counts`. Returns its folder.
+async fn ends_with_a_checkpoint(store: &Path) -> StorePath {
+    let (orders, manager) = manager_of(store, &job(), options(1)).await.unwrap();
+    let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
+    worker.is_deployed().await;
+    manager_runs(&manager).await;
+    manager.trigger(CheckpointKind::Incremental).await.unwrap();
+    let trigger = worker.hears_a_trigger().await;
+    worker.acknowledges(&trigger).await.unwrap();
+    manager.cancel();
+    assert_eq!(manager.ended().await, Ending::Cancelled);
+    trigger.folder
+}
+
+fn renamed() -> ManagedOperator {
+    ManagedOperator { operator: OperatorId::new("renamed").unwrap(), ..counts() }
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_name_an_operator_of_its_newest_checkpoint_ends_before_it_drops_that_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = ends_with_a_checkpoint(folder.path()).await;
+    let without = |allow_non_restored_state| ManagerOptions {
+        operators: vec![renamed()],
+        allow_non_restored_state,
+        ..options(1)
+    };
+    let (_orders, manager) = manager_of(folder.path(), &job(), without(false)).await.unwrap();
+    let ending = manager.ended().await;
+    assert!(matches!(&ending, Ending::Failed(why) if why.contains("counts")), "{ending}");
+    assert_eq!(manager.coordinator().completed().len(), 1, "it is still there");
+    let (orders, _manager) = manager_of(folder.path(), &job(), without(true)).await.unwrap();
+    let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
+    let Some(Tell::Deploy(deployment)) = worker.hears().await else { panic!("it was not deployed") };
+    assert_eq!(deployment.restore, Some(checkpoint));
+}
+
+#[tokio::test]
+async fn a_named_checkpoint_with_state_that_the_job_cannot_take_is_refused_before_the_job_is_claimed() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = ends_with_a_checkpoint(folder.path()).await;
+    let other_groups = ManagedOperator { max_parallelism: MaxParallelism::new(16).unwrap(), ..counts() };
+    for operator in [renamed(), other_groups] {
+        let options = ManagerOptions {
+            start_from: StartFrom::Folder(checkpoint.clone()),
+            operators: vec![operator],
+            ..options(1)
+        };
+        let second = JobId::new("second").unwrap();
+        let error = manager_of(folder.path(), &second, options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("counts"), "{error}");
+        assert!(!folder.path().join("second").exists(), "nothing was claimed");
+    }
 }
 
 #[tokio::test]
