@@ -102,6 +102,21 @@ async fn one_flipped_byte_in_any_kind_of_file_stops_the_restore() {
 }
 
 #[tokio::test]
+async fn what_was_changed_on_its_way_is_read_once_more() {
+    for kind in [Kind::RocksDb, Kind::Heap] {
+        let (mut cluster, checkpoint) = checkpointed(kind).await;
+        let faulty = FaultyStore::new(cluster.store.clone());
+        let on_faulty = Checkpoint { store: faulty.clone(), ..checkpoint.clone() };
+        let object = checkpoint.stored_file(checkpoint.metadata.files().next().unwrap()).unwrap().object;
+        let reads = Rule::on(Step::Read).path_contains(object.as_str());
+        faulty.inject(reads, Fault::Flip { offset: 0 }).unwrap();
+        let plan = RestorePlan::new(&checkpoint.metadata, &operator(), 0, 1).unwrap();
+        cluster.restored_task(kind, &plan, &on_faulty).await.unwrap();
+        assert_eq!(faulty.fired(), 1, "{kind:?}");
+    }
+}
+
+#[tokio::test]
 async fn one_flipped_byte_in_a_savepoint_stops_the_restore() {
     each_kind_of_file(CheckpointKind::Savepoint, 2, Damage::FlippedByte, "SHA-256").await;
 }

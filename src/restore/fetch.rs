@@ -1,6 +1,7 @@
 //! Fetches files in parallel, each verified before anyone may use it.
 
 use std::fs;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,12 +126,29 @@ pub async fn fetch_files<'a>(
     }
 }
 
-/// Fetches one small file into memory, verified.
+/// Fetches one small file into memory, verified. Like every file it is read once more if its hash is not what was recorded.
 ///
 /// # Errors
 /// As [`download_to_memory`].
 pub async fn fetch_to_memory(checkpoint: &Checkpoint, file: &FileEntry, options: &FetchOptions) -> Result<Bytes> {
-    download_to_memory(&*checkpoint.store, &checkpoint.stored_file(file)?, &*options.progress).await
+    let stored = checkpoint.stored_file(file)?;
+    let download = || download_to_memory(&*checkpoint.store, &stored, &*options.progress);
+    proven(download, || Ok(())).await
+}
+
+/// What was read, which is read once more if it is not what was recorded: it may have been changed on its way.
+async fn proven<T, F: Future<Output = Result<T>>>(
+    download: impl Fn() -> F,
+    clear: impl FnOnce() -> Result<()>,
+) -> Result<T> {
+    match download().await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::warn!(%error, "it is read once more");
+            clear()?;
+            download().await
+        }
+        downloaded => downloaded,
+    }
 }
 
 enum Fetched {
@@ -164,8 +182,14 @@ async fn fetch_one(
         }
     }
     let stored = checkpoint.stored_file(file)?;
-    let unsynced = download_unsynced(&*checkpoint.store, env, &stored, &target, &*options.progress).await?;
-    Ok((Fetched::FromStore, unsynced))
+    let download = || download_unsynced(&*checkpoint.store, env, &stored, &target, &*options.progress);
+    let clear = || match fs::remove_file(&target) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::local_io("restore", target.display(), error))
+        }
+        _ => Ok(()),
+    };
+    Ok((Fetched::FromStore, proven(download, clear).await?))
 }
 
 /// Links `candidate` to `target` if it has the file's content, by hash and not by name (I6). What is

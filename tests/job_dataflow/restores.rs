@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 
+use icecore::env::Env;
 use icecore::job::{Ending, Phase};
 use icecore::layout::JobId;
 use icecore::layout::JobLayout;
+use icecore::restore::verify_checkpoint;
 use icecore::store::StoreRef;
+use icecore::transfer::{NoProgress, TransferLimits};
 
 use crate::dataflow::{committed, expected};
 use crate::job::{Job, Settings, Turn, eventually};
@@ -80,6 +83,27 @@ async fn a_job_that_may_fall_back_goes_on_from_the_newest_sound_checkpoint_and_l
     let mut all = committed(&outputs);
     all.dedup();
     assert!(all == expected(settings.end), "{} of {}", all.len(), expected(settings.end).len());
+}
+
+/// After an older checkpoint the rest of the input brings the state to where it was, in the same bytes: they must not be taken for
+/// stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_to_the_content_of_a_damaged_checkpoint_again_is_stored_anew() {
+    let folder = Turn::come().await;
+    let settings = Settings { falls_back: true, ..Settings::new(folder.path(), 20_000, 5_000) };
+    let job = Job::start(&settings).await;
+    job.moves_on().await;
+    job.moves_on().await;
+    assert_eq!(job.ends().await, Ending::Finished);
+    damage_newest(&job, &settings).await;
+    fs::remove_dir_all(settings.root.join("local")).unwrap_or_default();
+    let job = Job::start(&settings).await;
+    assert_eq!(job.ends().await, Ending::Finished);
+    assert_eq!(job.generation(), 2, "it has not fallen back");
+    let latest = job.manager.coordinator().latest().await.unwrap().unwrap();
+    let (env, limits) = (Env::system().unwrap(), TransferLimits::default());
+    let looked = verify_checkpoint(&env, &latest, true, limits, &NoProgress).await.unwrap();
+    assert!(looked.is_sound(), "{:?}", looked.damaged);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

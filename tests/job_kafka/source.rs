@@ -173,6 +173,23 @@ fn a_source_ends_where_it_is_told_however_often_it_begins_again() {
 }
 
 #[test]
+fn where_a_partition_stands_that_a_run_with_an_end_does_not_read_is_carried_on() {
+    let Some(bootstrap) = shared() else { return };
+    let topic = Topic::new(bootstrap, "carried-on", 2);
+    topic.produce([(0, "", &b"a"[..]), (1, "", b"b"), (1, "", b"c")]);
+    let mut options = options(&topic);
+    options.until = Some(BTreeMap::from([(0, 1)]));
+    let stood = [at(&topic, 0, 0), at(&topic, 1, 1)];
+    let mut source = open(&options, &stood).unwrap();
+    assert_eq!(take(&mut source, 9).unwrap(), [got(0, 0, "a")]);
+    assert_eq!(source.positions(), [at(&topic, 0, 1), at(&topic, 1, 1)]);
+    assert_eq!(open(&options, &[]).unwrap().positions(), [at(&topic, 0, 0)], "it stands nowhere yet");
+    options.until = None;
+    let mut further = open(&options, &source.positions()).unwrap();
+    assert_eq!(take(&mut further, 1).unwrap(), [got(1, 1, "c")]);
+}
+
+#[test]
 fn a_partition_that_ends_with_the_mark_of_a_transaction_ends() {
     let Some(bootstrap) = shared() else { return };
     let topic = Topic::new(bootstrap, "marks", 2);

@@ -55,7 +55,7 @@ pub(super) async fn checked(place: &Place, args: ManagerArgs) -> Result<(Job, Jo
         (None, Some(Tenure { address: Some(address), .. })) => *address,
         (None, Some(Tenure { holder, .. })) => {
             return Err(nobody(&job, &format!("it is held by {holder}, which says no address"))
-                .with_advice("give --manager HOST:PORT, if it serves one"));
+                .with_advice("give --manager IP:PORT, if it serves one"));
         }
         (None, None) => return Err(not_running(&job).await),
     };

@@ -97,13 +97,13 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub(super) allow_non_restored_state: bool,
     /// Where workers report
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "IP:PORT")]
     pub(super) listen: SocketAddr,
     /// Where the web page, the metrics and the other `job` commands are served
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "HOST:PORT")]
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "IP:PORT")]
     pub(super) http: SocketAddr,
     /// The address under which others reach that, if it is not the same
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT")]
     pub(super) http_advertise: Option<SocketAddr>,
     /// The command of a worker; it finds what it is to do in ICECORE_WORKER_ORDER
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -114,7 +114,7 @@ pub(super) struct RunArgs {
 #[derive(Clone, Copy, Debug, Args)]
 struct ManagerArgs {
     /// The manager's address, if the claim on the store does not tell it
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT")]
     manager: Option<SocketAddr>,
 }
 

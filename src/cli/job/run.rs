@@ -43,7 +43,7 @@ pub(super) async fn run(place: &Place, args: RunArgs) -> Result<Done> {
     if told.ip().is_unspecified() {
         return Err(Error::invalid("run a job", "the claim on the store cannot tell others an address to ask at")
             .with_object(told)
-            .with_advice("say by --http-advertise HOST:PORT how this machine is reached"));
+            .with_advice("say by --http-advertise IP:PORT how this machine is reached"));
     }
     if !args.take_over {
         check_free(place, &job).await?;

@@ -177,12 +177,18 @@ impl<R> KafkaSource<R> {
         }
         let mut reading = BTreeMap::new();
         for partition in found.into_iter().filter(|partition| *partition as usize % workers.max(1) == worker) {
-            let end = match &options.until {
+            let until = options.until.as_ref().map(|until| until.get(&partition));
+            let end = match until {
                 None => i64::MAX,
-                Some(until) => match until.get(&partition) {
-                    Some(end) => *end,
-                    None => continue,
-                },
+                Some(Some(end)) => *end,
+                Some(None) => {
+                    // Not read, and where it stands is carried on, for a run that reads it.
+                    let stands = stood.as_ref().and_then(|stood| stood.get(&partition));
+                    reading.extend(stands.map(|(next, newest_ms)| {
+                        (partition, Reading { next: *next, end: *next, newest_ms: *newest_ms })
+                    }));
+                    continue;
+                }
             };
             let (first, last) = bounds(&reader, topic, partition, deadline)?;
             let (next, newest_ms) = match (&stood, options.begin) {

@@ -44,6 +44,10 @@ struct State {
     sessions: BTreeMap<u32, Session>,
     /// Those of the generation's dataflow.
     epochs: Epochs,
+    /// The newest checkpoint that was handed out.
+    newest_trigger: Option<CheckpointId>,
+    /// The generation's sources have been told that no checkpoint comes any more, and do not say where they stand.
+    is_closed: bool,
     /// What workers could not restore because it is damaged.
     damaged: BTreeSet<StorePath>,
     /// What workers have missed something of, which may be there all the same.
@@ -60,6 +64,8 @@ impl Desk {
             admission: None,
             sessions: BTreeMap::new(),
             epochs: Epochs::new(),
+            newest_trigger: None,
+            is_closed: false,
             damaged: BTreeSet::new(),
             missed: BTreeSet::new(),
             next_seat: 0,
@@ -115,6 +121,7 @@ impl Desk {
         if is_current {
             state.admission = Some(admission);
             state.epochs = Epochs::new();
+            state.is_closed = false;
         }
         is_current
     }
@@ -220,17 +227,36 @@ impl Desk {
         Ok(())
     }
 
-    /// Hands a trigger to every worker: the last epoch of the dataflow ends with it.
+    /// Tells every worker that no checkpoint comes any more.
     ///
     /// # Errors
     /// As [`Desk::tell_all`].
+    pub(super) fn close(&self) -> Result<()> {
+        let bytes = Tell::Close.encode()?;
+        let failed = {
+            let mut state = self.state.lock();
+            state.is_closed = true;
+            state.tell_deployed(&bytes)
+        };
+        self.fail_all(failed);
+        Ok(())
+    }
+
+    /// Hands a trigger to every worker: the last epoch of the dataflow ends with it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Temporary`] if a later one was handed out before it, as numbers grow with epochs, or if none comes any more; as
+    /// [`Desk::tell_all`].
     pub(super) fn hand_out(&self, trigger: Trigger) -> Result<()> {
         let failed = {
             let mut state = self.state.lock();
+            state.check_turn(trigger.checkpoint)?;
             let mut epochs = state.epochs;
+            let checkpoint = trigger.checkpoint;
             let bytes = Tell::Trigger { trigger, ends_epoch: epochs.end_last() }.encode()?;
             let then = Tell::Epochs(epochs.now()).encode()?;
             state.epochs = epochs;
+            state.newest_trigger = Some(checkpoint);
             let mut failed = state.tell_deployed(&bytes);
             failed.extend(state.tell_deployed(&then));
             failed
@@ -329,6 +355,11 @@ impl Desk {
         *state.run.phase() == Phase::Running && !state.run.has_finished_workers()
     }
 
+    /// Whether the workers have been told that no checkpoint comes any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().is_closed
+    }
+
     /// Keeps a worker's duty to upload something, until it says how that ended, is gone, or the checkpoint ends.
     ///
     /// # Errors
@@ -406,6 +437,19 @@ impl State {
         }
         self.actions.extend(actions);
         gone
+    }
+
+    fn check_turn(&self, checkpoint: CheckpointId) -> Result<()> {
+        let message = match self.newest_trigger {
+            _ if self.is_closed => "the job comes to its end: its last checkpoint is complete".to_owned(),
+            Some(newest) if newest >= checkpoint => {
+                format!("checkpoint {newest} was begun before it, at the same moment")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Temporary, "trigger a checkpoint", message)
+            .with_object(checkpoint)
+            .with_advice("try again"))
     }
 
     /// What a worker was to restore.

@@ -7,7 +7,7 @@ use super::history::whole_ms;
 use super::last::LastWords;
 use super::plan::Admission;
 use super::{Manager, ends_the_job};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::job::launch::{Ended, LaunchOrder};
 use crate::job::run::{Action, Ending, Phase};
 use crate::job::wire::{Cookie, Pass};
@@ -156,6 +156,13 @@ impl Manager {
                 return Ok(());
             }
         };
+        if let Err(error) = self.distrust_what_is_passed_over(restore.as_ref()).await {
+            if error.kind() == ErrorKind::LimitExceeded {
+                self.desk.change(|run, _| run.give_up(error.to_string()));
+                return Ok(());
+            }
+            return Err(error);
+        }
         self.restored.lock().clone_from(&restore);
         let from = restore.as_ref().map_or_else(|| "with nothing".to_owned(), |path| format!("from {path}"));
         self.history.event("started", generation, &format!("{workers} workers, {from}"));

@@ -19,6 +19,8 @@ use crate::store::StorePath;
 
 /// Between two tries to trigger a checkpoint while others are in flight.
 const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(20);
+/// So many savepoints of one generation may fail before the job is not stopped with one: they count for nothing else.
+const MAX_FAILED_SAVEPOINTS: u32 = 3;
 
 /// How a job is to be stopped.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(super) struct LastWords {
     is_paused: bool,
     checkpoint: Step,
     is_closed: bool,
+    /// How many savepoints in a row could not be taken.
+    failed_savepoints: u32,
 }
 
 #[derive(Debug, Default)]
@@ -81,8 +85,10 @@ impl Manager {
         }
         if let Some(path) = stop.flatten() {
             let mut step = self.stop.lock().as_mut().map(|stop| std::mem::take(&mut stop.step)).unwrap_or_default();
+            let was_begun = matches!(step, Step::Begun(_));
             let advanced = self.advance(&mut step, Some(&path)).await;
             let is_done = matches!(step, Step::Done);
+            last.failed_savepoints += u32::from(was_begun && matches!(step, Step::ToDo));
             if let Some(stop) = self.stop.lock().as_mut() {
                 stop.step = step;
             }
@@ -94,12 +100,21 @@ impl Manager {
                 }
                 advanced => advanced?,
             }
+            if last.failed_savepoints >= MAX_FAILED_SAVEPOINTS {
+                let message = format!("{MAX_FAILED_SAVEPOINTS} savepoints in a row could not be taken");
+                self.give_up_stop(
+                    Error::new(ErrorKind::Cancelled, "stop a job", message)
+                        .with_object(&path)
+                        .with_advice("see by `icecore job status` why; or stop it without one"),
+                );
+                return Ok(());
+            }
             if !is_done {
                 return Ok(());
             }
         }
         last.is_closed = true;
-        self.desk.tell_all(&Tell::Close)
+        self.desk.close()
     }
 
     /// Whether the savepoint that the job is stopped with is complete, of whichever generation.
@@ -140,7 +155,7 @@ impl Manager {
                 None => {}
                 Some(Outcome::Complete(_)) => *step = Step::Done,
                 Some(Outcome::Unknown(_)) if self.lies_there(savepoint).await? => *step = Step::Done,
-                // How often depends on how many failures in a row are tolerated.
+                // How often: for checkpoints as many failures in a row as are tolerated, for savepoints `MAX_FAILED_SAVEPOINTS`.
                 Some(Outcome::Aborted(_) | Outcome::Unknown(_)) => *step = Step::ToDo,
             },
             Step::ToDo => {
@@ -248,7 +263,7 @@ impl Manager {
         }
     }
 
-    async fn outcome_of(&self, checkpoint: CheckpointId) -> Result<CheckpointFolder> {
+    pub(super) async fn outcome_of(&self, checkpoint: CheckpointId) -> Result<CheckpointFolder> {
         tokio::select! {
             biased;
             outcome = self.outcomes.wait(checkpoint) => outcome,

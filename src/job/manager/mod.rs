@@ -253,6 +253,11 @@ impl Manager {
     }
 
     fn check_running(&self) -> Result<()> {
+        if self.desk.is_closed() {
+            let message = "the job comes to its end: its last checkpoint is complete";
+            return Err(Error::new(ErrorKind::Temporary, "trigger a checkpoint", message)
+                .with_advice("that one has all: `icecore export latest` copies it"));
+        }
         if self.desk.can_checkpoint() {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! What became of the newest checkpoints and savepoints, for those who wait for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId};
 
-/// How many are remembered.
+/// How many are remembered: the last that ended, whatever their numbers. A savepoint may take longer than many checkpoints.
 const MAX_REMEMBERED: usize = 256;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +19,15 @@ pub(super) enum Outcome {
     Unknown(String),
 }
 
+#[derive(Default)]
+struct Known {
+    outcomes: BTreeMap<CheckpointId, Outcome>,
+    /// In the order in which they ended.
+    ended: VecDeque<CheckpointId>,
+}
+
 pub(super) struct Outcomes {
-    known: Mutex<BTreeMap<CheckpointId, Outcome>>,
+    known: Mutex<Known>,
     changes: watch::Sender<u64>,
 }
 
@@ -31,16 +38,20 @@ impl Outcomes {
 
     pub(super) fn note(&self, checkpoint: CheckpointId, outcome: Outcome) {
         let mut known = self.known.lock();
-        known.insert(checkpoint, outcome);
-        while known.len() > MAX_REMEMBERED {
-            known.pop_first();
+        if known.outcomes.insert(checkpoint, outcome).is_none() {
+            known.ended.push_back(checkpoint);
+        }
+        if known.ended.len() > MAX_REMEMBERED
+            && let Some(oldest) = known.ended.pop_front()
+        {
+            known.outcomes.remove(&oldest);
         }
         drop(known);
         self.changes.send_modify(|count| *count += 1);
     }
 
     pub(super) fn of(&self, checkpoint: CheckpointId) -> Option<Outcome> {
-        self.known.lock().get(&checkpoint).cloned()
+        self.known.lock().outcomes.get(&checkpoint).cloned()
     }
 
     /// Waits for a checkpoint's end.
@@ -66,5 +77,23 @@ impl Outcomes {
             // The sender lives as long as this.
             let _ = changes.changed().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_became_of_a_savepoint_that_took_longer_than_many_checkpoints_is_told() {
+        let (outcomes, savepoint) = (Outcomes::new(), CheckpointId(5));
+        let later = MAX_REMEMBERED as u64 + 10;
+        for checkpoint in 6..6 + later {
+            outcomes.note(CheckpointId(checkpoint), Outcome::Aborted(String::new()));
+        }
+        outcomes.note(savepoint, Outcome::Aborted("why".to_owned()));
+        assert_eq!(outcomes.wait(savepoint).await.unwrap_err().kind(), ErrorKind::Cancelled);
+        assert_eq!(outcomes.of(CheckpointId(6)), None, "the first to end is forgotten");
+        assert_eq!(outcomes.known.lock().outcomes.len(), MAX_REMEMBERED);
     }
 }

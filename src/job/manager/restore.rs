@@ -1,11 +1,13 @@
 //! What a generation of workers restores.
 
+use std::collections::BTreeSet;
+
 use super::Manager;
 use super::options::{ManagerOptions, OnDamage, StartFrom};
 use super::plan::check_state_is_taken;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{CheckpointId, JobId, JobLayout};
-use crate::metadata::CheckpointMetadata;
+use crate::layout::{CheckpointId, Epoch, JobId, JobLayout, Place, SharedName};
+use crate::metadata::{CheckpointMetadata, FileEntry, Location};
 use crate::ownership::JobView;
 use crate::restore::{read_checkpoint, verify_checkpoint};
 use crate::store::{StorePath, StoreRef};
@@ -33,6 +35,32 @@ impl Manager {
         };
         let looked = verify_checkpoint(&self.env, &checkpoint, false, TransferLimits::default(), &NoProgress).await?;
         Ok(!looked.is_sound())
+    }
+
+    /// What only damaged checkpoints have is shared with no later one, where an older one is restored: whatever comes to the same content again is
+    /// stored anew, or the next checkpoint would be as damaged.
+    ///
+    /// # Errors
+    /// As [`Coordinator::distrust`](crate::coordinator::Coordinator::distrust).
+    pub(super) async fn distrust_what_is_passed_over(&self, restore: Option<&StorePath>) -> Result<()> {
+        let (view, damaged) = (self.coordinator.view(), self.desk.known_damage());
+        let mut passed_over: BTreeSet<SharedName> = BTreeSet::new();
+        let mut restored: BTreeSet<SharedName> = BTreeSet::new();
+        for (folder, checkpoint) in &view.checkpoints {
+            let Ok(metadata) = &checkpoint.content else { continue };
+            let path = view.layout.checkpoint(*folder)?;
+            let shared = metadata.files().filter_map(|file| shared_name(&view, file));
+            if restore == Some(&path) {
+                restored.extend(shared);
+            } else if damaged.contains(&path) {
+                passed_over.extend(shared);
+            }
+        }
+        let names: Vec<SharedName> = passed_over.difference(&restored).copied().collect();
+        if !names.is_empty() {
+            self.coordinator.distrust(&names, "only a damaged checkpoint has it").await?;
+        }
+        Ok(())
     }
 
     /// The folder of a checkpoint or savepoint; `None`: nothing.
@@ -95,6 +123,14 @@ impl Manager {
     }
 }
 
+fn shared_name(view: &JobView, file: &FileEntry) -> Option<SharedName> {
+    let Location::InRoot(path) = &file.location else { return None };
+    match Place::of(&view.layout, path) {
+        Some(Place::Shared(name)) => Some(name),
+        _ => None,
+    }
+}
+
 impl ManagerOptions {
     fn check_takes_state_of(&self, checkpoint: &CheckpointMetadata) -> Result<()> {
         let known = checkpoint.operators.iter().map(|known| (&known.operator, known.max_parallelism));
@@ -105,8 +141,10 @@ impl ManagerOptions {
 /// What a job begins with that is named to it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Named {
-    /// The number of the checkpoint.
+    /// The number of the checkpoint. A savepoint's may be given to a checkpoint again, by a later tenure.
     pub(super) checkpoint: CheckpointId,
+    /// The tenure that took it.
+    epoch: Epoch,
     /// The job must not have gone on from it.
     must_be_newest: bool,
     /// It is the job's own.
@@ -119,15 +157,24 @@ impl Named {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] if the job has gone on from it, or from anything else.
     fn check_not_passed(&self, folder: &StorePath, view: &JobView) -> Result<()> {
-        let newest = view.newest().map(|newest| newest.folder.checkpoint);
-        let message = match newest {
-            Some(newest) if self.must_be_newest && self.is_own && newest > self.checkpoint => {
-                format!("it is of checkpoint {}, and the job has gone on to checkpoint {newest}", self.checkpoint)
-            }
-            Some(newest) if self.must_be_newest && !self.is_own => {
-                format!("it is of another job, and this one has checkpoints of its own, to checkpoint {newest}")
-            }
+        let newest = match view.newest().map(|newest| newest.folder) {
+            Some(newest) if self.must_be_newest => newest,
             _ => return Ok(()),
+        };
+        let message = if !self.is_own {
+            format!(
+                "it is of another job, and this one has checkpoints of its own, to checkpoint {}",
+                newest.checkpoint
+            )
+        } else if newest.checkpoint > self.checkpoint {
+            format!(
+                "it is of checkpoint {}, and the job has gone on to checkpoint {}",
+                self.checkpoint, newest.checkpoint
+            )
+        } else if newest.epoch > self.epoch {
+            format!("a later run of the job has gone on without it, to checkpoint {}", newest.checkpoint)
+        } else {
+            return Ok(());
         };
         Err(Error::invalid(OPERATION, message).with_object(folder).with_advice(
             "leave it out to begin with the newest; to rewind, though what was put out since is put out again, say so \
@@ -154,6 +201,7 @@ pub(super) async fn check_start(store: &StoreRef, job: &JobId, options: &Manager
         .map_err(|error| error.with_note(format!("the checkpoint is {folder}")))?;
     let named = Named {
         checkpoint: found.metadata.checkpoint,
+        epoch: found.metadata.epoch,
         must_be_newest: matches!(options.start_from, StartFrom::Folder(_)),
         is_own: found.metadata.job == *job,
     };
