@@ -113,6 +113,9 @@ async fn what_was_changed_on_its_way_is_read_once_more() {
         let plan = RestorePlan::new(&checkpoint.metadata, &operator(), 0, 1).unwrap();
         cluster.restored_task(kind, &plan, &on_faulty).await.unwrap();
         assert_eq!(faulty.fired(), 1, "{kind:?}");
+        faulty.inject(Rule::on(Step::Read).path_ends_with("_metadata"), Fault::Flip { offset: 20 }).unwrap();
+        read_checkpoint(faulty.clone(), checkpoint.folder.clone()).await.unwrap();
+        assert_eq!(faulty.fired(), 2, "{kind:?}");
     }
 }
 

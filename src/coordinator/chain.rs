@@ -115,7 +115,7 @@ impl Chain {
 }
 
 /// The job's own shared object that a file lies in. Objects of other jobs are theirs to count.
-pub(super) fn shared_name(layout: &JobLayout, entry: &FileEntry) -> Option<SharedName> {
+pub(crate) fn shared_name(layout: &JobLayout, entry: &FileEntry) -> Option<SharedName> {
     let Location::InRoot(path) = &entry.location else { return None };
     let shared = layout.shared().ok()?;
     path.below(&shared)?.parse().ok()

@@ -101,14 +101,17 @@ impl Coordinator {
     /// Gives a checkpoint in flight up. Returns whether it was in flight. What it alone created is
     /// deleted by the next collection (I9).
     pub fn abort(&self, checkpoint: CheckpointId, reason: &str) -> bool {
+        self.end_early(checkpoint, reason, true)
+    }
+
+    /// The same for one that no subtask was told of: it has not failed, and counts as none of the failures that are tolerated.
+    pub fn withdraw(&self, checkpoint: CheckpointId, reason: &str) -> bool {
+        self.end_early(checkpoint, reason, false)
+    }
+
+    fn end_early(&self, checkpoint: CheckpointId, reason: &str, is_failure: bool) -> bool {
         let pending = self.state.lock().pending.remove(&checkpoint);
-        match pending {
-            None => false,
-            Some(pending) => {
-                self.given_up(checkpoint, &pending, reason, true);
-                true
-            }
-        }
+        pending.inspect(|pending| self.given_up(checkpoint, pending, reason, is_failure)).is_some()
     }
 
     /// `is_failure`: whether it counts as one of those that are tolerated.

@@ -35,6 +35,8 @@ pub use self::core::{Acknowledged, Coordinator, TickReport};
 pub use again::ClaimedAgain;
 pub(crate) use assemble::check_key_groups;
 pub use chain::CompletedCheckpoint;
+#[cfg(feature = "job")]
+pub(crate) use chain::shared_name;
 pub use distrust::{Distrusted, MAX_DISTRUST_RECORDS};
 pub use import::Import;
 pub use listener::CheckpointListener;

@@ -18,9 +18,9 @@ pub mod requests;
 mod tenure;
 mod view;
 
-pub(crate) use reading::read_metadata;
 #[cfg(feature = "cli")]
 pub(crate) use reading::read_record;
+pub(crate) use reading::{proven, read_metadata};
 
 pub use epochs::{EpochState, Epochs, MAX_EPOCH_OBJECTS};
 pub use tenure::{Claimed, Committed, LOOK_ATTEMPTS, Tenure, TenureEnd};

@@ -1,5 +1,7 @@
 //! Reading whole small objects and bounded listings (I8): no length is believed before it is checked.
 
+use std::future::Future;
+
 use bytes::Bytes;
 use futures::StreamExt;
 
@@ -26,8 +28,26 @@ pub(super) async fn read_whole(store: &dyn Store, path: &StorePath, max_bytes: u
 /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Corrupt`], [`ErrorKind::Unsupported`] or
 /// [`ErrorKind::LimitExceeded`] if it cannot be believed.
 pub(crate) async fn read_metadata(store: &dyn Store, path: &StorePath) -> Result<CheckpointMetadata> {
-    let bytes = read_whole(store, path, Format::METADATA.max_object_bytes()).await?;
-    decode(&bytes).map_err(|error| error.with_object(path))
+    let read = || async {
+        let bytes = read_whole(store, path, Format::METADATA.max_object_bytes()).await?;
+        decode(&bytes).map_err(|error| error.with_object(path))
+    };
+    proven(read, || Ok(())).await
+}
+
+/// What `read` reads, once more if that is corrupt: it may have been changed on its way. `clear` comes before the second time.
+pub(crate) async fn proven<T, F: Future<Output = Result<T>>>(
+    read: impl Fn() -> F,
+    clear: impl FnOnce() -> Result<()>,
+) -> Result<T> {
+    match read().await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            tracing::warn!(%error, "it is read once more");
+            clear()?;
+            read().await
+        }
+        done => done,
+    }
 }
 
 /// Reads and decodes a control object.

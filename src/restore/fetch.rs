@@ -1,7 +1,6 @@
 //! Fetches files in parallel, each verified before anyone may use it.
 
 use std::fs;
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +14,7 @@ use super::staged::StagedFolder;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::{FileEntry, total_bytes};
+use crate::ownership::proven;
 use crate::transfer::{
     NoProgress, Progress, TransferLimits, Unsynced, download_to_memory, download_unsynced, hash_file,
 };
@@ -134,21 +134,6 @@ pub async fn fetch_to_memory(checkpoint: &Checkpoint, file: &FileEntry, options:
     let stored = checkpoint.stored_file(file)?;
     let download = || download_to_memory(&*checkpoint.store, &stored, &*options.progress);
     proven(download, || Ok(())).await
-}
-
-/// What was read, which is read once more if it is not what was recorded: it may have been changed on its way.
-async fn proven<T, F: Future<Output = Result<T>>>(
-    download: impl Fn() -> F,
-    clear: impl FnOnce() -> Result<()>,
-) -> Result<T> {
-    match download().await {
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            tracing::warn!(%error, "it is read once more");
-            clear()?;
-            download().await
-        }
-        downloaded => downloaded,
-    }
 }
 
 enum Fetched {

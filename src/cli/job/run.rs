@@ -66,9 +66,11 @@ pub(super) async fn run(place: &Place, args: RunArgs) -> Result<Done> {
 async fn check_free(place: &Place, job: &Job) -> Result<()> {
     let tenure = match Tenure::of(job).await {
         Ok(Some(tenure)) => tenure,
-        Err(error) if error.is_retryable() => return Err(error),
-        // A claim that is damaged, or names no address, may be that of one who died: it is fenced, and loses no checkpoint by that.
-        Ok(None) | Err(_) => return Ok(()),
+        Ok(None) => return Ok(()),
+        // A claim that cannot be believed, or names no address, may be that of one who died: it is fenced, and loses no checkpoint by that.
+        Err(error) if is_unbelievable(error.kind()) => return Ok(()),
+        // It may be there another time, or there is a newer one by now.
+        Err(error) => return Err(error),
     };
     let Some(report) = tenure.report(job, &place.env).await else { return Ok(()) };
     let (message, advice) = match report.state.as_str() {
@@ -83,6 +85,10 @@ async fn check_free(place: &Place, job: &Job) -> Result<()> {
     Err(Error::new(ErrorKind::Fenced, "run a job", message)
         .with_object(format!("job {}", job.layout.job()))
         .with_advice(advice))
+}
+
+fn is_unbelievable(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::LimitExceeded)
 }
 
 /// Tells what happens, and cancels the job when a signal comes.

@@ -180,7 +180,7 @@ impl LocalControl {
             None
         });
         let Some(why) = refused else { return Ok(checkpoint) };
-        self.coordinator()?.abort(checkpoint, why);
+        self.coordinator()?.withdraw(checkpoint, why);
         Err(Error::new(ErrorKind::Cancelled, OPERATION, why).with_object(checkpoint))
     }
 

@@ -25,6 +25,7 @@ use crate::store::StorePath;
 const REGISTER: &str = "register a worker";
 const HEAR: &str = "hear a worker";
 const TELL: &str = "tell a worker";
+const TRIGGER: &str = "trigger a checkpoint";
 /// How many messages may wait for one worker: one that does not read them has failed.
 pub const MAX_WAITING_MESSAGES: usize = 256;
 /// How many changes of the workers may wait to be carried out.
@@ -245,7 +246,7 @@ impl Desk {
     /// Hands a trigger to every worker: the last epoch of the dataflow ends with it.
     ///
     /// # Errors
-    /// [`ErrorKind::Temporary`] if a later one was handed out before it, as numbers grow with epochs, or if none comes any more; as
+    /// [`ErrorKind::Temporary`] if a later one was handed out before it, as numbers grow with epochs; as [`Desk::check_open`] and
     /// [`Desk::tell_all`].
     pub(super) fn hand_out(&self, trigger: Trigger) -> Result<()> {
         let failed = {
@@ -355,9 +356,10 @@ impl Desk {
         *state.run.phase() == Phase::Running && !state.run.has_finished_workers()
     }
 
-    /// Whether the workers have been told that no checkpoint comes any more.
-    pub(super) fn is_closed(&self) -> bool {
-        self.state.lock().is_closed
+    /// # Errors
+    /// [`ErrorKind::Cancelled`] if the workers have been told that no checkpoint comes any more.
+    pub(super) fn check_open(&self) -> Result<()> {
+        self.state.lock().check_open()
     }
 
     /// Keeps a worker's duty to upload something, until it says how that ended, is gone, or the checkpoint ends.
@@ -426,6 +428,7 @@ impl State {
                 Action::StartWorkers { .. } => continue,
             };
             self.admission = None;
+            self.is_closed = false;
             let leave = Tell::Leave { why, is_end }.encode();
             for (_, session) in std::mem::take(&mut self.sessions) {
                 if let Ok(leave) = &leave {
@@ -439,17 +442,19 @@ impl State {
         gone
     }
 
+    fn check_open(&self) -> Result<()> {
+        if self.is_closed { Err(comes_to_its_end("its last checkpoint is complete")) } else { Ok(()) }
+    }
+
     fn check_turn(&self, checkpoint: CheckpointId) -> Result<()> {
-        let message = match self.newest_trigger {
-            _ if self.is_closed => "the job comes to its end: its last checkpoint is complete".to_owned(),
+        self.check_open()?;
+        match self.newest_trigger {
             Some(newest) if newest >= checkpoint => {
-                format!("checkpoint {newest} was begun before it, at the same moment")
+                let message = format!("checkpoint {newest} was begun at the same moment");
+                Err(Error::new(ErrorKind::Temporary, TRIGGER, message).with_object(checkpoint).with_advice("try again"))
             }
-            _ => return Ok(()),
-        };
-        Err(Error::new(ErrorKind::Temporary, "trigger a checkpoint", message)
-            .with_object(checkpoint)
-            .with_advice("try again"))
+            _ => Ok(()),
+        }
     }
 
     /// What a worker was to restore.
@@ -497,6 +502,11 @@ impl State {
         let told = deployed.map(|(worker, session)| (*worker, session.tell(bytes.clone())));
         told.filter_map(|(worker, told)| Some((worker, generation, told.err()?.to_string()))).collect()
     }
+}
+
+pub(super) fn comes_to_its_end(why: &str) -> Error {
+    Error::new(ErrorKind::Cancelled, TRIGGER, format!("the job comes to its end: {why}"))
+        .with_advice("its last checkpoint has all: `icecore export latest` copies it")
 }
 
 fn fenced(operation: &'static str, pass: &Pass, why: &str) -> Error {

@@ -156,13 +156,16 @@ impl Manager {
                 return Ok(());
             }
         };
-        if let Err(error) = self.distrust_what_is_passed_over(restore.as_ref()).await {
-            if error.kind() == ErrorKind::LimitExceeded {
-                self.desk.change(|run, _| run.give_up(error.to_string()));
+        match self.distrust_what_is_passed_over(&restore).await {
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => {
+                let why =
+                    error.with_note("the newest checkpoint is damaged, and the job cannot go back to an older one");
+                self.desk.change(|run, _| run.give_up(why.to_string()));
                 return Ok(());
             }
-            return Err(error);
+            done => done?,
         }
+        let restore = restore.path;
         self.restored.lock().clone_from(&restore);
         let from = restore.as_ref().map_or_else(|| "with nothing".to_owned(), |path| format!("from {path}"));
         self.history.event("started", generation, &format!("{workers} workers, {from}"));

@@ -19,8 +19,9 @@ use crate::store::StorePath;
 
 /// Between two tries to trigger a checkpoint while others are in flight.
 const IN_FLIGHT_PAUSE: Duration = Duration::from_millis(20);
-/// So many savepoints of one generation may fail before the job is not stopped with one: they count for nothing else.
-const MAX_FAILED_SAVEPOINTS: u32 = 3;
+/// So many savepoints may fail before the job is not stopped with one, as they count for nothing else. Those of generations that ended, too: each
+/// try may end one.
+pub(super) const MAX_FAILED_SAVEPOINTS: u32 = 5;
 
 /// How a job is to be stopped.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Stop {
     savepoint: Option<StorePath>,
     /// How far that is. A savepoint outlives the generation that it was taken of.
     step: Step,
+    /// How many savepoints could not be taken.
+    failed_savepoints: u32,
     /// Told if it cannot be done.
     refused: oneshot::Sender<Error>,
 }
@@ -40,8 +43,6 @@ pub(super) struct LastWords {
     is_paused: bool,
     checkpoint: Step,
     is_closed: bool,
-    /// How many savepoints in a row could not be taken.
-    failed_savepoints: u32,
 }
 
 #[derive(Debug, Default)]
@@ -83,38 +84,40 @@ impl Manager {
         if !matches!(last.checkpoint, Step::Done) {
             return Ok(());
         }
-        if let Some(path) = stop.flatten() {
-            let mut step = self.stop.lock().as_mut().map(|stop| std::mem::take(&mut stop.step)).unwrap_or_default();
-            let was_begun = matches!(step, Step::Begun(_));
-            let advanced = self.advance(&mut step, Some(&path)).await;
-            let is_done = matches!(step, Step::Done);
-            last.failed_savepoints += u32::from(was_begun && matches!(step, Step::ToDo));
-            if let Some(stop) = self.stop.lock().as_mut() {
-                stop.step = step;
-            }
-            match advanced {
-                // A part of it, or all, lies there already: no further try can succeed.
-                Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::InvalidInput) => {
-                    self.give_up_stop(error);
-                    return Ok(());
-                }
-                advanced => advanced?,
-            }
-            if last.failed_savepoints >= MAX_FAILED_SAVEPOINTS {
-                let message = format!("{MAX_FAILED_SAVEPOINTS} savepoints in a row could not be taken");
-                self.give_up_stop(
-                    Error::new(ErrorKind::Cancelled, "stop a job", message)
-                        .with_object(&path)
-                        .with_advice("see by `icecore job status` why; or stop it without one"),
-                );
-                return Ok(());
-            }
-            if !is_done {
-                return Ok(());
-            }
+        if let Some(path) = stop.flatten()
+            && !self.save_last(&path).await?
+        {
+            return Ok(());
         }
         last.is_closed = true;
         self.desk.close()
+    }
+
+    /// Takes the savepoint that the job is stopped with, one step at a time, or gives the stop up. Returns whether it is complete.
+    async fn save_last(&self, path: &StorePath) -> Result<bool> {
+        let mut step = self.stop.lock().as_mut().map(|stop| std::mem::take(&mut stop.step)).unwrap_or_default();
+        let was_begun = matches!(step, Step::Begun(_));
+        let advanced = self.advance(&mut step, Some(path)).await;
+        let (is_done, has_failed) = (matches!(step, Step::Done), was_begun && matches!(step, Step::ToDo));
+        let failed = self.stop.lock().as_mut().map_or(0, |stop| {
+            stop.step = step;
+            stop.failed_savepoints += u32::from(has_failed);
+            stop.failed_savepoints
+        });
+        match advanced {
+            // A part of it, or all, lies there already: no further try can succeed.
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::InvalidInput) => {
+                self.give_up_stop(error);
+                return Ok(false);
+            }
+            advanced => advanced?,
+        }
+        if failed >= MAX_FAILED_SAVEPOINTS {
+            let message = format!("{MAX_FAILED_SAVEPOINTS} savepoints could not be taken");
+            let error = Error::new(ErrorKind::Cancelled, "stop a job", message).with_object(path);
+            self.give_up_stop(error.with_advice("see by `icecore job status` why; or stop it without one"));
+        }
+        Ok(is_done)
     }
 
     /// Whether the savepoint that the job is stopped with is complete, of whichever generation.
@@ -227,7 +230,7 @@ impl Manager {
             if self.desk.read(|run, _| matches!(run.phase(), Phase::Over(_))) {
                 return Err(Error::new(ErrorKind::Cancelled, "stop a job", "it is over already"));
             }
-            *stop = Some(Stop { savepoint, step: Step::ToDo, refused });
+            *stop = Some(Stop { savepoint, step: Step::ToDo, failed_savepoints: 0, refused });
         }
         let generation = self.desk.read(|run, _| run.generation());
         self.history.event("stopping", generation, "sources pause; a last checkpoint follows");

@@ -39,7 +39,7 @@ use tokio::sync::{RwLock, watch};
 use tonic::transport::Server;
 
 use self::chronicle::Chronicle;
-use self::desk::Desk;
+use self::desk::{Desk, comes_to_its_end};
 use self::history::History;
 use self::last::Stop;
 use self::outcomes::Outcomes;
@@ -234,7 +234,8 @@ impl Manager {
     /// Begins a checkpoint now, beside the periodic ones.
     ///
     /// # Errors
-    /// [`ErrorKind::Temporary`] while not all workers run, or if one has finished; as [`Coordinator::trigger`].
+    /// [`ErrorKind::Temporary`] while not all workers run, if one has finished, or if a later one was begun at the same moment;
+    /// [`ErrorKind::Cancelled`] if the job comes to its end; as [`Coordinator::trigger`].
     pub async fn trigger(&self, kind: CheckpointKind) -> Result<CheckpointId> {
         // No generation begins meanwhile, so the trigger goes to the workers that it is for, or to none.
         let _gate = self.gate.read().await;
@@ -242,22 +243,22 @@ impl Manager {
         self.hand_out(self.coordinator.trigger(kind)?)
     }
 
-    /// Hands a trigger to every worker, or aborts its checkpoint. Returns that.
+    /// Hands a trigger to every worker, or withdraws its checkpoint. Returns that.
     fn hand_out(&self, trigger: Trigger) -> Result<CheckpointId> {
         let checkpoint = trigger.checkpoint;
         self.history.triggered(&trigger, self.desk.read(|run, _| run.generation()));
         self.desk.hand_out(trigger).inspect_err(|error| {
-            self.coordinator.abort(checkpoint, error.message());
+            self.coordinator.withdraw(checkpoint, error.message());
         })?;
         Ok(checkpoint)
     }
 
     fn check_running(&self) -> Result<()> {
-        if self.desk.is_closed() {
-            let message = "the job comes to its end: its last checkpoint is complete";
-            return Err(Error::new(ErrorKind::Temporary, "trigger a checkpoint", message)
-                .with_advice("that one has all: `icecore export latest` copies it"));
+        if self.stop.lock().is_some() {
+            // Behind the savepoint that it is stopped with it would seem to have gone on.
+            return Err(comes_to_its_end("it is being stopped"));
         }
+        self.desk.check_open()?;
         if self.desk.can_checkpoint() {
             return Ok(());
         }

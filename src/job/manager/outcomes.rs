@@ -92,6 +92,7 @@ mod tests {
             outcomes.note(CheckpointId(checkpoint), Outcome::Aborted(String::new()));
         }
         outcomes.note(savepoint, Outcome::Aborted("why".to_owned()));
+        assert!(outcomes.of(savepoint).is_some(), "whoever waits for it would wait for ever");
         assert_eq!(outcomes.wait(savepoint).await.unwrap_err().kind(), ErrorKind::Cancelled);
         assert_eq!(outcomes.of(CheckpointId(6)), None, "the first to end is forgotten");
         assert_eq!(outcomes.known.lock().outcomes.len(), MAX_REMEMBERED);

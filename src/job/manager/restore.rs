@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::Manager;
 use super::options::{ManagerOptions, OnDamage, StartFrom};
 use super::plan::check_state_is_taken;
+use crate::coordinator::shared_name;
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{CheckpointId, Epoch, JobId, JobLayout, Place, SharedName};
-use crate::metadata::{CheckpointMetadata, FileEntry, Location};
+use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout, SharedName};
+use crate::metadata::CheckpointMetadata;
 use crate::ownership::JobView;
 use crate::restore::{read_checkpoint, verify_checkpoint};
 use crate::store::{StorePath, StoreRef};
@@ -37,104 +38,103 @@ impl Manager {
         Ok(!looked.is_sound())
     }
 
-    /// What only damaged checkpoints have is shared with no later one, where an older one is restored: whatever comes to the same content again is
+    /// What only the damaged checkpoints have that are passed over is shared with no later one: whatever comes to the same content again is
     /// stored anew, or the next checkpoint would be as damaged.
     ///
     /// # Errors
     /// As [`Coordinator::distrust`](crate::coordinator::Coordinator::distrust).
-    pub(super) async fn distrust_what_is_passed_over(&self, restore: Option<&StorePath>) -> Result<()> {
-        let (view, damaged) = (self.coordinator.view(), self.desk.known_damage());
-        let mut passed_over: BTreeSet<SharedName> = BTreeSet::new();
-        let mut restored: BTreeSet<SharedName> = BTreeSet::new();
-        for (folder, checkpoint) in &view.checkpoints {
-            let Ok(metadata) = &checkpoint.content else { continue };
-            let path = view.layout.checkpoint(*folder)?;
-            let shared = metadata.files().filter_map(|file| shared_name(&view, file));
-            if restore == Some(&path) {
-                restored.extend(shared);
-            } else if damaged.contains(&path) {
-                passed_over.extend(shared);
-            }
+    pub(super) async fn distrust_what_is_passed_over(&self, restore: &Restore) -> Result<()> {
+        if restore.passed_over.is_empty() {
+            return Ok(());
         }
-        let names: Vec<SharedName> = passed_over.difference(&restored).copied().collect();
+        let view = self.coordinator.view();
+        let shared = |folder: &CheckpointFolder| -> Vec<SharedName> {
+            let metadata = view.checkpoints.get(folder).and_then(|checkpoint| checkpoint.content.as_ref().ok());
+            let files = metadata.into_iter().flat_map(|metadata| metadata.files());
+            files.filter_map(|file| shared_name(&view.layout, file)).collect()
+        };
+        let restored: BTreeSet<SharedName> = restore.own.iter().flat_map(shared).collect();
+        let names: BTreeSet<SharedName> = restore.passed_over.iter().flat_map(shared).collect();
+        let names: Vec<SharedName> = names.difference(&restored).copied().collect();
         if !names.is_empty() {
-            self.coordinator.distrust(&names, "only a damaged checkpoint has it").await?;
+            self.coordinator.distrust(&names, "only damaged checkpoints have it").await?;
         }
         Ok(())
     }
 
-    /// The folder of a checkpoint or savepoint; `None`: nothing.
+    /// What the next generation restores.
     ///
     /// # Errors
     /// [`ErrorKind::Blocked`] if it is not known what counts; [`ErrorKind::Corrupt`] if what is to be restored is damaged, and the
     /// options, or what is there, allow nothing else; as [`check_state_is_taken`].
-    pub(super) fn choose_restore(&self) -> Result<Option<StorePath>> {
+    pub(super) fn choose_restore(&self) -> Result<Restore> {
         let view = self.coordinator.view();
-        let chosen = self.sound_restore(&view)?;
-        // What was named to the job was read when it began.
-        for (folder, checkpoint) in &view.checkpoints {
-            // Of one that cannot be read the workers tell.
-            let Ok(metadata) = &checkpoint.content else { continue };
-            if chosen.is_some() && chosen == Some(view.layout.checkpoint(*folder)?) {
-                self.options.check_takes_state_of(metadata)?;
-            }
-        }
-        Ok(chosen)
-    }
-
-    fn sound_restore(&self, view: &JobView) -> Result<Option<StorePath>> {
         if view.start.is_none() {
             // Nothing counts in such a view, which is not to say that there is nothing.
             return Err(Error::new(ErrorKind::Blocked, OPERATION, "what counts is not known")
                 .with_object(view.layout.root())
                 .with_advice("start the job again"));
         }
-        let mut folders = view.checkpoints.keys().rev().copied().peekable();
-        let newest_is_own = folders.peek().is_some_and(|newest| newest.epoch == self.coordinator.epoch());
-        let damaged = self.desk.known_damage();
-        if let StartFrom::Folder(folder) | StartFrom::Rewind(folder) = &self.options.start_from
-            && !newest_is_own
-        {
-            // Whoever had the job may have gone on until it was claimed.
-            if let Some(named) = &self.begins_with {
-                named.check_not_passed(folder, view)?;
-            }
-            return match damaged.contains(folder) {
-                // Older checkpoints of the job are not what was asked for.
-                true => Err(is_damaged(folder)),
-                false => Ok(Some(folder.clone())),
-            };
+        let restore = self.sound_restore(&view)?;
+        // What was named to the job was read when it began; of one that cannot be read the workers tell.
+        let own = restore.own.and_then(|folder| view.checkpoints.get(&folder));
+        if let (Some(Ok(metadata)), Some(path)) = (own.map(|own| &own.content), &restore.path) {
+            self.options.check_takes_state_of(metadata, path)?;
         }
-        let paths = folders.map(|folder| view.layout.checkpoint(folder)).collect::<Result<Vec<_>>>()?;
-        let Some(newest) = paths.first() else { return Ok(None) };
+        Ok(restore)
+    }
+
+    fn sound_restore(&self, view: &JobView) -> Result<Restore> {
+        let named = match &self.options.start_from {
+            StartFrom::Folder(folder) | StartFrom::Rewind(folder) => Some(folder),
+            StartFrom::Newest => None,
+        };
+        // Behind what was named to it a job does not go back: what it has itself, then that.
+        let counts = |folder: &CheckpointFolder| named.is_none() || folder.epoch == self.coordinator.epoch();
+        let own: Vec<CheckpointFolder> = view.checkpoints.keys().rev().copied().filter(counts).collect();
+        if let (Some(folder), Some(begins_with), true) = (named, &self.begins_with, own.is_empty()) {
+            // Whoever had the job may have gone on until it was claimed.
+            begins_with.check_not_passed(folder, view)?;
+        }
+        let mut choices = Vec::new();
+        for folder in own {
+            choices.push((view.layout.checkpoint(folder)?, Some(folder)));
+        }
+        choices.extend(named.map(|folder| (folder.clone(), None)));
+        let Some((newest, _)) = choices.first() else { return Ok(Restore::default()) };
+        let damaged = self.desk.known_damage();
         if damaged.contains(newest) && self.options.on_damage == OnDamage::Fail {
             return Err(is_damaged(newest)
                 .with_advice("look at it with `icecore verify`; `OnDamage::FallBack` restores the one before"));
         }
-        match paths.iter().find(|path| !damaged.contains(*path)) {
-            Some(path) => {
-                if path != newest {
-                    tracing::warn!(%newest, fallback = %path, "the newest checkpoint is damaged");
-                }
-                Ok(Some(path.clone()))
-            }
-            None => Err(Error::corrupt(OPERATION, newest, "every checkpoint of the job is damaged")),
+        let Some(at) = choices.iter().position(|(path, _)| !damaged.contains(path)) else {
+            return Err(is_damaged(newest).with_note("there is no sound one before it that the job may go back to"));
+        };
+        if at > 0 {
+            tracing::warn!(%newest, "the newest checkpoint is damaged: an older one is restored");
         }
+        let passed_over = choices.iter().take(at).filter_map(|(_, folder)| *folder).collect();
+        let (path, own) = choices.swap_remove(at);
+        Ok(Restore { path: Some(path), own, passed_over })
     }
 }
 
-fn shared_name(view: &JobView, file: &FileEntry) -> Option<SharedName> {
-    let Location::InRoot(path) = &file.location else { return None };
-    match Place::of(&view.layout, path) {
-        Some(Place::Shared(name)) => Some(name),
-        _ => None,
-    }
+/// What a generation of workers restores.
+#[derive(Debug, Default)]
+pub(super) struct Restore {
+    /// The folder of a checkpoint or savepoint; `None`: nothing.
+    pub(super) path: Option<StorePath>,
+    /// Which of the job's own checkpoints that is, if it was not named to it.
+    own: Option<CheckpointFolder>,
+    /// Newer ones, which are damaged.
+    passed_over: Vec<CheckpointFolder>,
 }
 
 impl ManagerOptions {
-    fn check_takes_state_of(&self, checkpoint: &CheckpointMetadata) -> Result<()> {
+    fn check_takes_state_of(&self, checkpoint: &CheckpointMetadata, folder: &StorePath) -> Result<()> {
         let known = checkpoint.operators.iter().map(|known| (&known.operator, known.max_parallelism));
         check_state_is_taken(&self.operators, known, self.allow_non_restored_state)
+            .map_err(|error| error.with_note(format!("the checkpoint is {folder}")))
     }
 }
 
@@ -189,16 +189,23 @@ impl Named {
 /// [`ErrorKind::NotFound`] if nothing lies there; [`ErrorKind::InvalidInput`] if the job has gone on from it; as [`check_state_is_taken`],
 /// [`read_checkpoint`] and [`JobView::read`].
 pub(super) async fn check_start(store: &StoreRef, job: &JobId, options: &ManagerOptions) -> Result<Option<Named>> {
-    let (StartFrom::Folder(folder) | StartFrom::Rewind(folder)) = &options.start_from else { return Ok(None) };
+    let layout = JobLayout::new(job.clone())?;
+    let (StartFrom::Folder(folder) | StartFrom::Rewind(folder)) = &options.start_from else {
+        let view = JobView::read(&**store, &layout).await?;
+        if let Some(newest) = view.newest()
+            && let Ok(metadata) = &newest.content
+        {
+            options.check_takes_state_of(metadata, &layout.checkpoint(newest.folder)?)?;
+        }
+        return Ok(None);
+    };
     let found = read_checkpoint(store.clone(), Some(folder.clone())).await.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::new(ErrorKind::NotFound, OPERATION, "there is no checkpoint or savepoint")
             .with_object(folder)
             .with_advice("name the folder that has a `_metadata`, relative to the store"),
         _ => error,
     })?;
-    options
-        .check_takes_state_of(&found.metadata)
-        .map_err(|error| error.with_note(format!("the checkpoint is {folder}")))?;
+    options.check_takes_state_of(&found.metadata, folder)?;
     let named = Named {
         checkpoint: found.metadata.checkpoint,
         epoch: found.metadata.epoch,
@@ -206,7 +213,7 @@ pub(super) async fn check_start(store: &StoreRef, job: &JobId, options: &Manager
         is_own: found.metadata.job == *job,
     };
     if named.must_be_newest {
-        named.check_not_passed(folder, &JobView::read(&**store, &JobLayout::new(job.clone())?).await?)?;
+        named.check_not_passed(folder, &JobView::read(&**store, &layout).await?)?;
     }
     Ok(Some(named))
 }

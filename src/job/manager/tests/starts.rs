@@ -59,7 +59,7 @@ fn renamed() -> ManagedOperator {
 }
 
 #[tokio::test]
-async fn a_job_that_does_not_name_an_operator_of_its_newest_checkpoint_ends_before_it_drops_that_state() {
+async fn a_job_that_does_not_name_an_operator_of_its_newest_checkpoint_is_refused_before_it_is_claimed() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = ends_with_a_checkpoint(folder.path()).await;
     let without = |allow_non_restored_state| ManagerOptions {
@@ -67,10 +67,13 @@ async fn a_job_that_does_not_name_an_operator_of_its_newest_checkpoint_ends_befo
         allow_non_restored_state,
         ..options(1)
     };
-    let (_orders, manager) = manager_of(folder.path(), &job(), without(false)).await.unwrap();
-    let ending = manager.ended().await;
-    assert!(matches!(&ending, Ending::Failed(why) if why.contains("counts")), "{ending}");
-    assert_eq!(manager.coordinator().completed().len(), 1, "it is still there");
+    let (_orders, running) = manager_of(folder.path(), &job(), options(1)).await.unwrap();
+    let error = manager_of(folder.path(), &job(), without(false)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("counts"), "{error}");
+    running.coordinator().look().await.expect("who runs the job is not fenced by that");
+    running.cancel();
+    running.ended().await;
     let (orders, _manager) = manager_of(folder.path(), &job(), without(true)).await.unwrap();
     let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
     let Some(Tell::Deploy(deployment)) = worker.hears().await else { panic!("it was not deployed") };
