@@ -144,17 +144,17 @@ hdfs_start_node() { # nn|dnI [OPTION]
   case $1 in
     nn) mapfile -d '' command < <(hdfs_java "$HDFS_NODE.namenode.NameNode") ;;
     *)
+      hdfs_log_from[$1]=$(stat -c %s "$run/$1.log" 2>/dev/null || echo 0)
       read -ra ports <<<"${datanode_ports[${1#dn}]}"
       mapfile -d '' command < <(hdfs_java "$HDFS_NODE.datanode.DataNode" -D "dfs.datanode.data.dir=file://$run/$1" \
         -D "dfs.datanode.address=127.0.0.1:${ports[0]}" -D "dfs.datanode.ipc.address=127.0.0.1:${ports[1]}" \
         -D "dfs.datanode.http.address=127.0.0.1:${ports[2]}")
       ;;
   esac
-  hdfs_log_from[$1]=$(stat -c %s "$run/$1.log" 2>/dev/null || echo 0)
   launch "$1" "${command[0]}" ${2:+"$2"} "${command[@]:1}"
 }
 
-# Where the log of a node's present process begins, until it is seen to serve.
+# Where the log of a DataNode's present process begins, until it is seen to serve.
 declare -A hdfs_log_from=()
 
 # Whether every DataNode that runs has told the NameNode of its blocks since it was started: for seconds after a
@@ -162,7 +162,7 @@ declare -A hdfs_log_from=()
 hdfs_datanodes_serve() {
   local node
   for node in "${!hdfs_log_from[@]}"; do
-    [[ $node == dn* ]] && alive "$node" || continue
+    alive "$node" || continue
     tail -c "+$((hdfs_log_from[$node] + 1))" "$run/$node.log" | grep -q ' Successfully sent block report ' || return 1
     unset "hdfs_log_from[$node]"
   done
@@ -178,9 +178,9 @@ hdfs_ready() { # DATANODES
 }
 
 hdfs_make_whole() {
-  local node count
-  for ((count = -1; count < hdfs_datanodes; count++)); do
-    node=$([ "$count" = -1 ] && echo nn || echo "dn$count")
+  local node
+  for node in nn dn{0..8}; do
+    hdfs_is_node "$node" || continue
     if alive "$node"; then kill -CONT "${server_pid[$node]}"; else hdfs_start_node "$node"; fi
   done
 }

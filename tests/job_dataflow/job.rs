@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::dataflow::{self, KEY_GROUPS, Rate};
-use crate::job_process::{ManagerProcess, runtime};
+use crate::job_process::{ManagerProcess, runtime, taken_wish};
 
 /// Far longer than anything here takes on a busy machine.
 pub const NEVER: Duration = Duration::from_secs(600);
@@ -253,14 +253,13 @@ pub fn be_a_manager() {
     let Some(settings) = Settings::of_this_process() else { return };
     runtime().block_on(async {
         let job = Job::start(&settings).await;
-        let wish = settings.root.join("workers");
         let manager = job.manager.clone();
         let rescaling = async {
             loop {
                 tokio::time::sleep(ms(20)).await;
-                let Ok(text) = std::fs::read_to_string(&wish) else { continue };
-                std::fs::remove_file(&wish).unwrap();
-                manager.rescale(text.parse().unwrap()).unwrap();
+                if let Some(workers) = taken_wish(&settings.root, "workers") {
+                    manager.rescale(workers.parse().unwrap()).unwrap();
+                }
             }
         };
         let ending = tokio::select! {

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::dataflow::{assert_exact, committed};
 use crate::job::{Settings, Turn, eventually, ms, start_manager};
+use crate::job_process::wish;
 
 /// Waits until more came out than there was.
 async fn more_comes_out(settings: &Settings) {
@@ -22,7 +23,7 @@ async fn a_killed_manager_s_successor_takes_the_job_over_and_each_output_comes_o
         manager = start_manager(&settings);
     }
     more_comes_out(&settings).await;
-    fs::write(settings.root.join("workers"), "3").unwrap();
+    wish(&settings.root, "workers", "3");
     settings.let_go();
     eventually("the end of the job", || {
         let ended = manager.ended();

@@ -6,8 +6,8 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::job_process::signal;
-use crate::processes::{start_manager, wish};
+use crate::job_process::{signal, wish};
+use crate::processes::start_manager;
 use crate::services::kafka::KafkaBroker;
 use crate::stage::{Kind, QUESTIONS, Stage};
 
@@ -72,7 +72,7 @@ impl Stage<'_> {
                 tokio::time::sleep(Duration::from_millis(dice.random_range(0..500))).await;
                 self.broker.restart();
             }
-            Fault::Rescale(workers) => wish(&self.settings, "workers", &workers.to_string()),
+            Fault::Rescale(workers) => wish(&self.settings.root, "workers", &workers.to_string()),
         }
     }
 }

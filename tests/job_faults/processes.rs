@@ -1,6 +1,6 @@
 //! The processes of a job: a manager, and its workers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use icecore::layout::JobId;
 use icecore::store::{StoreAddress, StoreOptions, StoreRef};
 use serde::{Deserialize, Serialize};
 
-use crate::job_process::{ManagerProcess, runtime};
+use crate::job_process::{ManagerProcess, runtime, taken_wish};
 use crate::pipeline::{Question, Topics};
 
 const CHILD_VARIABLE: &str = "ICECORE_TEST_FAULTS";
@@ -122,10 +122,10 @@ pub fn be_a_manager() {
         let wishes = async {
             loop {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                if let Some(workers) = take(&settings.root.join("workers")) {
+                if let Some(workers) = taken_wish(&settings.root, "workers") {
                     manager.rescale(workers.parse().unwrap()).unwrap();
                 }
-                if take(&settings.root.join("stop")).is_some() {
+                if taken_wish(&settings.root, "stop").is_some() {
                     manager.stop(None).await.unwrap();
                 }
             }
@@ -136,19 +136,6 @@ pub fn be_a_manager() {
         };
         assert_eq!(ending, Ending::Finished);
     });
-}
-
-/// Lays a wish before the manager, whole: it may look at any moment.
-pub fn wish(settings: &Settings, name: &str, text: &str) {
-    let new = settings.root.join(format!("{name}.new"));
-    std::fs::write(&new, text).unwrap();
-    std::fs::rename(new, settings.root.join(name)).unwrap();
-}
-
-fn take(wish: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(wish).ok()?;
-    std::fs::remove_file(wish).unwrap();
-    Some(text)
 }
 
 pub fn start_manager(settings: &Settings) -> ManagerProcess {

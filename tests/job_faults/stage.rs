@@ -7,10 +7,10 @@ use icecore::ownership::JobView;
 use nexmark::event::Event;
 use tempfile::TempDir;
 
-use crate::job_process::ManagerProcess;
+use crate::job_process::{ManagerProcess, wish};
 use crate::kafka::Topic;
 use crate::pipeline::Question;
-use crate::processes::{JOB, Settings, start_manager, wish};
+use crate::processes::{JOB, Settings, start_manager};
 use crate::queries::Query as _;
 use crate::services;
 use crate::services::kafka::KafkaBroker;
@@ -144,7 +144,7 @@ impl<'a> Stage<'a> {
             assert!(began.elapsed() < PATIENCE, "some results never come\n{}", self.said());
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        wish(&self.settings, "stop", "");
+        wish(&self.settings.root, "stop", "");
         while self.manager.ended().is_none() {
             assert!(began.elapsed() < PATIENCE, "the job does not stop\n{}", self.said());
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -58,6 +58,17 @@ async fn held_checkpoint(life: &Life, meddling: &Meddling, counted: &AtomicU64) 
     checkpoint
 }
 
+/// Lets the freezes go: their checkpoint is complete then, and of those 900 records, however far the job has gone on meanwhile.
+#[cfg(feature = "rocksdb")]
+async fn cut_at_900(life: &Life, meddling: &Meddling, checkpoint: CheckpointId) {
+    assert_eq!(life.control.newest_complete(), None);
+    meddling.let_freezes_go();
+    until(|| life.control.newest_complete() == Some(checkpoint)).await;
+    let latest = life.coordinator.latest().await.unwrap().unwrap();
+    assert_eq!(positions_of(&latest).values().sum::<u64>(), 900);
+    life.until_given(2_000).await;
+}
+
 #[test]
 fn records_of_later_epochs_wait_for_the_snapshot() {
     let (mut job, meddling) = meddled(3_000);
@@ -105,13 +116,7 @@ fn an_operator_goes_on_while_its_database_is_frozen_and_nothing_of_that_is_in_th
         let checkpoint = held_checkpoint(life, &meddling, &counted).await;
         job.limit.store(u64::MAX, Ordering::SeqCst);
         until(|| counted.load(Ordering::SeqCst) > 1_000).await;
-        assert_eq!(life.control.newest_complete(), None);
-        meddling.let_freezes_go();
-        until(|| life.control.newest_complete() == Some(checkpoint)).await;
-
-        let latest = life.coordinator.latest().await.unwrap().unwrap();
-        assert_eq!(positions_of(&latest).values().sum::<u64>(), 900);
-        life.until_given(2_000).await;
+        cut_at_900(life, &meddling, checkpoint).await;
     });
     // The restored state is compared with the positions.
     job.live(2, async |life| life.finish().await);
@@ -128,13 +133,7 @@ fn an_operator_with_a_log_takes_nothing_in_while_its_database_is_frozen_and_thos
         until(|| life.given() > 900).await;
         tokio::time::sleep(A_WHILE).await;
         assert_eq!(counted.load(Ordering::SeqCst), 900, "it went on while it was frozen");
-        assert_eq!(life.control.newest_complete(), None);
-        meddling.let_freezes_go();
-        until(|| life.control.newest_complete() == Some(checkpoint)).await;
-
-        let latest = life.coordinator.latest().await.unwrap().unwrap();
-        assert_eq!(positions_of(&latest).values().sum::<u64>(), 900);
-        life.until_given(2_000).await;
+        cut_at_900(life, &meddling, checkpoint).await;
     });
     // The restored state is compared with the positions.
     job.live(2, async |life| life.finish().await);

@@ -1,6 +1,7 @@
 //! The processes of a job: its manager, and what it has started.
 #![allow(dead_code)] // each test binary uses some of it
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// A job's manager that is a process. Dropping it kills it.
@@ -63,4 +64,19 @@ pub fn runtime() -> tokio::runtime::Runtime {
     #[cfg(feature = "cli")]
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).with_max_level(tracing::Level::INFO).init();
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// Lays a wish for a manager's process into its folder, whole: that may look at any moment.
+#[allow(dead_code, reason = "the tests of the command have no such process")]
+pub fn wish(folder: &Path, name: &str, text: &str) {
+    let new = folder.join(format!("{name}.new"));
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, folder.join(name)).unwrap();
+}
+
+/// The wish that lies there, if one does.
+pub fn taken_wish(folder: &Path, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join(name)).ok()?;
+    std::fs::remove_file(folder.join(name)).unwrap();
+    Some(text)
 }

@@ -177,22 +177,23 @@ impl<R> KafkaSource<R> {
         }
         let mut reading = BTreeMap::new();
         for partition in found.into_iter().filter(|partition| *partition as usize % workers.max(1) == worker) {
-            let until = options.until.as_ref().map(|until| until.get(&partition));
-            let end = match until {
+            let stands = stood.as_ref().and_then(|stood| stood.get(&partition)).copied();
+            let end = match &options.until {
                 None => i64::MAX,
-                Some(Some(end)) => *end,
-                Some(None) => {
-                    // Not read, and where it stands is carried on, for a run that reads it.
-                    let stands = stood.as_ref().and_then(|stood| stood.get(&partition));
-                    reading.extend(stands.map(|(next, newest_ms)| {
-                        (partition, Reading { next: *next, end: *next, newest_ms: *newest_ms })
-                    }));
-                    continue;
-                }
+                Some(until) => match until.get(&partition) {
+                    Some(end) => *end,
+                    None => {
+                        // Not read, and where it stands is carried on, for a run that reads it.
+                        if let Some((next, newest_ms)) = stands {
+                            reading.insert(partition, Reading { next, end: next, newest_ms });
+                        }
+                        continue;
+                    }
+                },
             };
             let (first, last) = bounds(&reader, topic, partition, deadline)?;
             let (next, newest_ms) = match (&stood, options.begin) {
-                (Some(stood), _) => stood.get(&partition).copied().unwrap_or((first, None)),
+                (Some(_), _) => stands.unwrap_or((first, None)),
                 (None, Begin::Earliest) => (first, None),
                 (None, Begin::Latest) => (last, None),
             };

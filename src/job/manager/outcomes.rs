@@ -1,6 +1,6 @@
 //! What became of the newest checkpoints and savepoints, for those who wait for one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -19,15 +19,9 @@ pub(super) enum Outcome {
     Unknown(String),
 }
 
-#[derive(Default)]
-struct Known {
-    outcomes: BTreeMap<CheckpointId, Outcome>,
-    /// In the order in which they ended.
-    ended: VecDeque<CheckpointId>,
-}
-
 pub(super) struct Outcomes {
-    known: Mutex<Known>,
+    /// In the order in which they ended.
+    known: Mutex<VecDeque<(CheckpointId, Outcome)>>,
     changes: watch::Sender<u64>,
 }
 
@@ -38,20 +32,16 @@ impl Outcomes {
 
     pub(super) fn note(&self, checkpoint: CheckpointId, outcome: Outcome) {
         let mut known = self.known.lock();
-        if known.outcomes.insert(checkpoint, outcome).is_none() {
-            known.ended.push_back(checkpoint);
-        }
-        if known.ended.len() > MAX_REMEMBERED
-            && let Some(oldest) = known.ended.pop_front()
-        {
-            known.outcomes.remove(&oldest);
+        known.push_back((checkpoint, outcome));
+        if known.len() > MAX_REMEMBERED {
+            known.pop_front();
         }
         drop(known);
         self.changes.send_modify(|count| *count += 1);
     }
 
     pub(super) fn of(&self, checkpoint: CheckpointId) -> Option<Outcome> {
-        self.known.lock().outcomes.get(&checkpoint).cloned()
+        self.known.lock().iter().rev().find(|(ended, _)| *ended == checkpoint).map(|(_, outcome)| outcome.clone())
     }
 
     /// Waits for a checkpoint's end.
@@ -95,6 +85,6 @@ mod tests {
         assert!(outcomes.of(savepoint).is_some(), "whoever waits for it would wait for ever");
         assert_eq!(outcomes.wait(savepoint).await.unwrap_err().kind(), ErrorKind::Cancelled);
         assert_eq!(outcomes.of(CheckpointId(6)), None, "the first to end is forgotten");
-        assert_eq!(outcomes.known.lock().outcomes.len(), MAX_REMEMBERED);
+        assert_eq!(outcomes.known.lock().len(), MAX_REMEMBERED);
     }
 }

@@ -39,31 +39,6 @@ pub(super) fn check_operators(operators: &[ManagedOperator]) -> Result<()> {
     }
 }
 
-/// Whether operators can go on with all the state that a checkpoint has: one that was renamed would begin with nothing, and its state go with
-/// the checkpoint, as would the outputs that a sink has not committed.
-///
-/// # Errors
-/// [`crate::ErrorKind::InvalidInput`] naming an operator of the checkpoint that has another max parallelism now, or that is not named, unless
-/// that is allowed.
-pub(super) fn check_state_is_taken<'a>(
-    operators: &[ManagedOperator],
-    mut known: impl Iterator<Item = (&'a OperatorId, u32)>,
-    allow_non_restored_state: bool,
-) -> Result<()> {
-    known.try_for_each(|(known, max_parallelism)| match operators.iter().find(|operator| operator.operator == *known) {
-        Some(operator) => operator.description(1).check_unchanged(known, max_parallelism),
-        None if allow_non_restored_state => Ok(()),
-        None => {
-            Err(Error::invalid("begin with a checkpoint", "it has state of an operator that the job does not name")
-                .with_object(known)
-                .with_advice(
-                    "name the operator as it was; to drop its state for good, say so (--allow-non-restored-state, \
-                     `ManagerOptions::allow_non_restored_state`)",
-                ))
-        }
-    })
-}
-
 /// Which workers may register, and what they will run.
 #[derive(Clone, Debug)]
 pub(super) struct Admission {

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use super::Manager;
 use super::options::{ManagerOptions, OnDamage, StartFrom};
-use super::plan::check_state_is_taken;
 use crate::coordinator::shared_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{CheckpointFolder, CheckpointId, Epoch, JobId, JobLayout, SharedName};
-use crate::metadata::CheckpointMetadata;
+use crate::metadata::{CheckpointMetadata, OperatorState};
 use crate::ownership::JobView;
 use crate::restore::{read_checkpoint, verify_checkpoint};
 use crate::store::{StorePath, StoreRef};
@@ -66,7 +65,7 @@ impl Manager {
     ///
     /// # Errors
     /// [`ErrorKind::Blocked`] if it is not known what counts; [`ErrorKind::Corrupt`] if what is to be restored is damaged, and the
-    /// options, or what is there, allow nothing else; as [`check_state_is_taken`].
+    /// options, or what is there, allow nothing else; as [`ManagerOptions::check_takes_state_of`].
     pub(super) fn choose_restore(&self) -> Result<Restore> {
         let view = self.coordinator.view();
         if view.start.is_none() {
@@ -131,10 +130,27 @@ pub(super) struct Restore {
 }
 
 impl ManagerOptions {
+    /// Whether the operators can go on with all the state that a checkpoint has: one that was renamed would begin with nothing, and its state go
+    /// with the checkpoint, as would the outputs that a sink has not committed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] naming an operator of the checkpoint that has another max parallelism now, or that is not named, unless
+    /// that is allowed.
     fn check_takes_state_of(&self, checkpoint: &CheckpointMetadata, folder: &StorePath) -> Result<()> {
-        let known = checkpoint.operators.iter().map(|known| (&known.operator, known.max_parallelism));
-        check_state_is_taken(&self.operators, known, self.allow_non_restored_state)
-            .map_err(|error| error.with_note(format!("the checkpoint is {folder}")))
+        let check = |known: &OperatorState| match self.operators.iter().find(|named| named.operator == known.operator) {
+            Some(named) => named.description(1).check_unchanged(&known.operator, known.max_parallelism),
+            None if self.allow_non_restored_state => Ok(()),
+            None => {
+                Err(Error::invalid("begin with a checkpoint", "it has state of an operator that the job does not name")
+                    .with_object(&known.operator)
+                    .with_advice(
+                        "name the operator as it was; to drop its state for good, say so (--allow-non-restored-state, \
+                         `ManagerOptions::allow_non_restored_state`)",
+                    ))
+            }
+        };
+        let note = |error: Error| error.with_note(format!("the checkpoint is {folder}"));
+        checkpoint.operators.iter().try_for_each(check).map_err(note)
     }
 }
 
@@ -186,7 +202,7 @@ impl Named {
 /// Whether a job may begin as it is to, before anything is claimed for it. Returns what it begins with, if that is named.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if nothing lies there; [`ErrorKind::InvalidInput`] if the job has gone on from it; as [`check_state_is_taken`],
+/// [`ErrorKind::NotFound`] if nothing lies there; [`ErrorKind::InvalidInput`] if the job has gone on from it; as [`ManagerOptions::check_takes_state_of`],
 /// [`read_checkpoint`] and [`JobView::read`].
 pub(super) async fn check_start(store: &StoreRef, job: &JobId, options: &ManagerOptions) -> Result<Option<Named>> {
     let layout = JobLayout::new(job.clone())?;

@@ -193,9 +193,7 @@ fn assert_fenced<T: std::fmt::Debug>(result: Result<T>) {
 #[tokio::test]
 async fn a_stale_worker_with_a_standing_connection_changes_nothing() {
     let (_folder, orders, manager) = manager(1).await;
-    let mut stale = Puppet::register(&orders.number(0).await).await.unwrap();
-    stale.is_deployed().await;
-    manager_runs(&manager).await;
+    let mut stale = only_worker(&orders, &manager, &job()).await;
     manager.trigger(CheckpointKind::Incremental).await.unwrap();
     let old = stale.hears_a_trigger().await;
     manager.rescale(1).unwrap();
@@ -233,12 +231,8 @@ async fn a_stale_worker_with_a_standing_connection_changes_nothing() {
 #[tokio::test]
 async fn a_sound_checkpoint_that_a_worker_misses_is_restored_again_and_one_that_it_finds_changed_is_not() {
     let (_folder, orders, manager) = manager(1).await;
-    let mut first = Puppet::register(&orders.number(0).await).await.unwrap();
-    first.is_deployed().await;
-    manager_runs(&manager).await;
-    manager.trigger(CheckpointKind::Incremental).await.unwrap();
-    let trigger = first.hears_a_trigger().await;
-    first.acknowledges(&trigger).await.unwrap();
+    let mut first = only_worker(&orders, &manager, &job()).await;
+    let trigger = completes_one(&manager, &mut first).await;
     for (number, damage) in [(1, Damage::Missing), (2, Damage::Wrong)] {
         if number == 1 {
             manager.rescale(1).unwrap();
@@ -316,6 +310,23 @@ async fn a_deployment_gives_every_key_group_to_one_worker_and_all_the_same_peers
         }
     }
     assert_eq!(groups.len(), 8);
+}
+
+/// The only worker of the manager's first generation, deployed and running.
+async fn only_worker(orders: &Orders, manager: &Manager, job: &JobId) -> Puppet {
+    let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
+    worker.job = job.clone();
+    worker.is_deployed().await;
+    manager_runs(manager).await;
+    worker
+}
+
+/// Has a checkpoint taken that the worker alone completes.
+async fn completes_one(manager: &Manager, worker: &mut Puppet) -> Trigger {
+    manager.trigger(CheckpointKind::Incremental).await.unwrap();
+    let trigger = worker.hears_a_trigger().await;
+    worker.acknowledges(&trigger).await.unwrap();
+    trigger
 }
 
 async fn manager_runs(manager: &Manager) {

@@ -16,13 +16,8 @@ async fn a_job_with_checkpoints_of_its_own_begins_with_another_jobs_only_if_some
         // The second job begins with the first one's checkpoint, and has one of its own then.
         let start_from = of_first.take().map_or(StartFrom::Newest, StartFrom::Folder);
         let (orders, manager) = started(job.clone(), start_from.clone()).await.unwrap();
-        let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
-        worker.job = job.clone();
-        worker.is_deployed().await;
-        manager_runs(&manager).await;
-        manager.trigger(CheckpointKind::Incremental).await.unwrap();
-        let trigger = worker.hears_a_trigger().await;
-        worker.acknowledges(&trigger).await.unwrap();
+        let mut worker = only_worker(&orders, &manager, job).await;
+        let trigger = completes_one(&manager, &mut worker).await;
         manager.cancel();
         assert_eq!(manager.ended().await, Ending::Cancelled);
         of_first = Some(match start_from {
@@ -43,12 +38,8 @@ async fn a_job_with_checkpoints_of_its_own_begins_with_another_jobs_only_if_some
 /// A job with one checkpoint, of the operator `counts`. Returns its folder.
 async fn ends_with_a_checkpoint(store: &Path) -> StorePath {
     let (orders, manager) = manager_of(store, &job(), options(1)).await.unwrap();
-    let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
-    worker.is_deployed().await;
-    manager_runs(&manager).await;
-    manager.trigger(CheckpointKind::Incremental).await.unwrap();
-    let trigger = worker.hears_a_trigger().await;
-    worker.acknowledges(&trigger).await.unwrap();
+    let mut worker = only_worker(&orders, &manager, &job()).await;
+    let trigger = completes_one(&manager, &mut worker).await;
     manager.cancel();
     assert_eq!(manager.ended().await, Ending::Cancelled);
     trigger.folder
@@ -95,7 +86,8 @@ async fn a_named_checkpoint_with_state_that_the_job_cannot_take_is_refused_befor
         let error = manager_of(folder.path(), &second, options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("counts"), "{error}");
-        assert!(!folder.path().join("second").exists(), "nothing was claimed");
+        assert!(folder.path().join("job-count").exists());
+        assert!(!folder.path().join("job-second").exists(), "something was claimed");
     }
 }
 
@@ -104,12 +96,8 @@ async fn a_savepoint_that_a_later_run_has_gone_on_without_is_refused_though_its_
     let folder = tempfile::tempdir().unwrap();
     let kept = StorePath::new("kept/up").unwrap();
     let (orders, manager) = manager_of(folder.path(), &job(), options(1)).await.unwrap();
-    let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
-    worker.is_deployed().await;
-    manager_runs(&manager).await;
-    manager.trigger(CheckpointKind::Incremental).await.unwrap();
-    let first = worker.hears_a_trigger().await;
-    worker.acknowledges(&first).await.unwrap();
+    let mut worker = only_worker(&orders, &manager, &job()).await;
+    completes_one(&manager, &mut worker).await;
     let saves = tokio::spawn({
         let (manager, kept) = (manager.clone(), kept.clone());
         async move { manager.savepoint(&kept).await }
@@ -126,13 +114,9 @@ async fn a_savepoint_that_a_later_run_has_gone_on_without_is_refused_though_its_
     manager.ended().await;
 
     let (orders, manager) = manager_of(folder.path(), &job(), options(1)).await.unwrap();
-    let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
-    worker.is_deployed().await;
-    manager_runs(&manager).await;
-    manager.trigger(CheckpointKind::Incremental).await.unwrap();
-    let again = worker.hears_a_trigger().await;
+    let mut worker = only_worker(&orders, &manager, &job()).await;
+    let again = completes_one(&manager, &mut worker).await;
     assert_eq!(again.checkpoint, savepoint.checkpoint, "numbers of savepoints are given again");
-    worker.acknowledges(&again).await.unwrap();
     manager.cancel();
     manager.ended().await;
     let error = manager_of(folder.path(), &job(), from_savepoint()).await.unwrap_err();

@@ -8,9 +8,7 @@ const A_FEW_TICKS: Duration = Duration::from_secs(1);
 #[tokio::test]
 async fn no_checkpoint_is_begun_behind_the_last_one_as_sources_say_no_more_where_they_stand() {
     let (_folder, orders, manager) = manager(1).await;
-    let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
-    worker.is_deployed().await;
-    manager_runs(&manager).await;
+    let mut worker = only_worker(&orders, &manager, &job()).await;
     worker.said.send(Say::Drained.encode()).await.unwrap();
     let last = worker.hears_a_trigger().await;
     worker.acknowledges(&last).await.unwrap();
@@ -33,9 +31,7 @@ async fn no_checkpoint_is_begun_behind_the_last_one_as_sources_say_no_more_where
 #[tokio::test]
 async fn a_checkpoint_is_not_handed_out_behind_a_later_one() {
     let (_folder, orders, manager) = manager(1).await;
-    let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
-    worker.is_deployed().await;
-    manager_runs(&manager).await;
+    let mut worker = only_worker(&orders, &manager, &job()).await;
     let slow = manager.coordinator().trigger(CheckpointKind::Incremental).unwrap();
     let number = slow.checkpoint;
     let quick = manager.coordinator().trigger_savepoint(&StorePath::new("kept/a").unwrap()).await.unwrap();
@@ -51,9 +47,7 @@ async fn a_checkpoint_is_not_handed_out_behind_a_later_one() {
 #[tokio::test]
 async fn a_stop_whose_savepoint_fails_again_and_again_is_given_up_and_the_job_goes_on() {
     let (_folder, orders, manager) = manager(1).await;
-    let mut worker = Puppet::register(&orders.number(0).await).await.unwrap();
-    worker.is_deployed().await;
-    manager_runs(&manager).await;
+    let mut worker = only_worker(&orders, &manager, &job()).await;
     let stops = tokio::spawn({
         let manager = manager.clone();
         async move { manager.stop(Some(StorePath::new("kept/a").unwrap())).await }
